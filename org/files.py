@@ -1,0 +1,274 @@
+"""Files that survive a crash: strict YAML, atomic replace, whole-line appends, locks. Knows no file of ours by name."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from org.errors import BadInput, Busy
+
+MAX_YAML_BYTES = 256 * 1024
+MAX_YAML_DEPTH = 20
+
+
+# --- time and text -----------------------------------------------------------------------------------------------
+
+
+def utc_now() -> str:
+    """Now as files carry it: UTC, ISO-8601, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def printable(text: str, limit: int = 100_000) -> str:
+    """`text` without control characters (newline and tab stay) or bidi overrides, at most `limit` characters.
+    For anything an agent wrote before a terminal or a page shows it."""
+    clean = re.sub(
+        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b-\u200f]", "\N{REPLACEMENT CHARACTER}", text
+    )
+    return clean if len(clean) <= limit else clean[:limit] + " […]"
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def replace(path: Path, content: str | bytes) -> None:
+    """Write `path` whole or not at all: a temporary file beside it, then a rename. Makes the parent folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def replace_json(path: Path, value: Any) -> None:
+    """`value` as one indented JSON document, replaced atomically."""
+    replace(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def append_line(path: Path, line: str, sync: bool = False) -> None:
+    """Append one whole line by a single write on an O_APPEND descriptor; `sync` waits for the disk.
+
+    A torn tail left by a full disk is closed with a newline first, so it spoils no line but its own.
+    Raises OSError when the disk took less than the whole line.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = line.rstrip("\n").encode() + b"\n"
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            data = b"\n" + data
+        if os.write(descriptor, data) != len(data):
+            raise OSError(f"short write to {path}: is the disk full?")
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> Any:
+    """The document in `path`, or None when the file is missing, empty or torn."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def read_lines(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """JSON objects of the whole lines from byte `start` on, and the offset to go on from. Lines that do not parse are
+    left out; an unfinished last line waits for its end."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read()
+    except FileNotFoundError:
+        return [], start
+    end = data.rfind(b"\n") + 1
+    rows = []
+    for line in data[:end].splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows, start + end
+
+
+# --- locks -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[int]:
+    """Hold an exclusive kernel lock on `path` (made if missing, never unlinked) until the block ends; yields the descriptor.
+    With `wait=False` raises Busy at once when somebody holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise Busy(f"{path} is locked by another process; wait for it to end") from None
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(path: Path) -> int | None:
+    """A descriptor holding the exclusive lock on `path`, or None when it is held. The caller closes it; it may be passed on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock on `path` right now. A shared probe: never makes another prober fail for long."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+# --- YAML --------------------------------------------------------------------------------------------------------
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Strict YAML: 1.2 floats and booleans only, no aliases, no duplicate keys, size and depth capped.
+    Raises BadInput naming `where` and the line."""
+    import yaml
+
+    if len(text.encode()) > MAX_YAML_BYTES:
+        raise BadInput(f"{where}: larger than {MAX_YAML_BYTES // 1024} KB; split it")
+    try:
+        _refuse_aliases_and_depth(text, where)
+        return yaml.load(text, Loader=_strict_loader())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f" line {mark.line + 1}" if mark else ""
+        raise BadInput(f"{where}{line}: {error.problem or error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BadInput(f"{where}: {str(error).splitlines()[0]}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """parse_yaml of a file; a missing or non-UTF-8 file is BadInput too."""
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise BadInput(f"{path} is missing; `org init DIR` makes a home with one") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is not UTF-8 text") from None
+
+
+def dump_yaml(value: Any) -> str:
+    """YAML that `parse_yaml` reads back to the same value, keys in their order."""
+    import yaml
+
+    class Plain(yaml.SafeDumper):
+        # The reader's resolvers, so that a text that looks like a YAML 1.2 number is quoted.
+        yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - yaml's own class protocol
+
+    _add_resolvers(Plain)
+    return str(yaml.dump(value, Dumper=Plain, sort_keys=False, allow_unicode=True, width=100))
+
+
+def front_matter(text: str, where: str) -> tuple[dict[str, Any], str]:
+    """Split Markdown into its `---` front matter and its body. Without front matter: ({}, text)."""
+    if not text.startswith("---\n"):
+        return {}, text
+    head, separator, body = text[4:].partition("\n---\n")
+    if not separator:
+        raise BadInput(f"{where}: the front matter has no closing '---' line")
+    fields = parse_yaml(head, where)
+    if not isinstance(fields, dict):
+        raise BadInput(f"{where}: the front matter is not a list of `key: value` lines")
+    return fields, body
+
+
+_RESOLVERS = [
+    ("bool", r"^(?:true|false)$", "tf"),
+    ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", "-+0123456789"),
+    ("float", r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$", "-+0123456789."),
+    ("null", r"^(?:~|null)$", "~n"),
+]
+_loader: type | None = None
+
+
+def _add_resolvers(target: Any) -> None:
+    for name, pattern, first in _RESOLVERS:
+        target.add_implicit_resolver(f"tag:yaml.org,2002:{name}", re.compile(pattern), list(first))
+    target.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
+
+
+def _refuse_aliases_and_depth(text: str, where: str) -> None:
+    """One pass over the events: an alias bomb or a deep nest never reaches the constructor."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent):
+            line = _line(event)
+            raise BadInput(f"{where} line {line}: aliases are not allowed; write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_YAML_DEPTH:
+            raise BadInput(f"{where} line {_line(event)}: nested deeper than {MAX_YAML_DEPTH}")
+
+
+def _strict_loader() -> type:
+    global _loader
+    if _loader is not None:
+        return _loader
+    import yaml
+
+    base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Strict(base):  # type: ignore[misc,valid-type]
+        yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - yaml's own class protocol
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if not isinstance(key, str | int | float | bool):
+                    raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key_node.start_mark)
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"duplicate key '{key}'", key_node.start_mark)
+                seen.add(key)
+            return super().construct_mapping(node, deep)
+
+    _add_resolvers(Strict)
+    _loader = Strict
+    return Strict
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1

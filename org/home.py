@@ -1,0 +1,212 @@
+"""The only place that knows a file name: where everything of an org lives. Makes nothing by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from org.errors import BadInput
+
+ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+RESERVED_SEATS = ("all", "human", "council", "office", "org")
+EXPERIMENT_PATTERN = re.compile(r"E[0-9]{4,}")
+
+
+def check_id(text: str, what: str) -> str:
+    """`text` if it may meet tmux, git, a path and a shell; else BadInput naming `what` and the allowed form."""
+    if not isinstance(text, str) or not ID_PATTERN.fullmatch(text):
+        raise BadInput(f"{what} {text!r:.60} is not allowed; use 1-32 of a-z 0-9 _ - and begin with a letter or digit")
+    return text
+
+
+def check_experiment(text: str) -> str:
+    """`text` if it is an experiment's id such as E0042; else BadInput."""
+    if not EXPERIMENT_PATTERN.fullmatch(text):
+        raise BadInput(f"{text!r:.40} is no experiment; write it as in E0042")
+    return text
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths of one org. `root` is absolute and resolved; may hold spaces, quotes and newlines."""
+
+    root: Path
+
+    # --- what people write
+    @property
+    def prompts(self) -> Path:
+        return self.root / "prompts"
+
+    @property
+    def charter(self) -> Path:
+        return self.prompts / "charter.yaml"
+
+    @property
+    def intents(self) -> Path:
+        return self.prompts / "intents.yaml"
+
+    def org_folder(self, name: str) -> Path:
+        return self.prompts / "orgs" / name
+
+    # --- what the org knows
+    @property
+    def comms(self) -> Path:
+        return self.root / "comms"
+
+    @property
+    def org_file(self) -> Path:
+        """Facts of this launch: org folder, roster, hashes, budget, tmux socket, versions."""
+        return self.comms / "org.json"
+
+    @property
+    def charter_cache(self) -> Path:
+        """The charter as validated once, keyed by the hash of the file it came from."""
+        return self.comms / "charter.json"
+
+    @property
+    def ledger(self) -> Path:
+        return self.comms / "ledger.jsonl"
+
+    @property
+    def results_tsv(self) -> Path:
+        return self.comms / "results.tsv"
+
+    @property
+    def events(self) -> Path:
+        """What the office did, for people; nothing reads it back."""
+        return self.comms / "events.jsonl"
+
+    @property
+    def record(self) -> Path:
+        return self.comms / "record.git"
+
+    @property
+    def referee_data(self) -> Path:
+        """The validation and hidden splits, built by the org; no trainer reads here."""
+        return self.comms / "referee"
+
+    @property
+    def experiments(self) -> Path:
+        return self.comms / "experiments"
+
+    def experiment(self, experiment: str) -> Path:
+        return self.experiments / experiment
+
+    def contract(self, experiment: str) -> Path:
+        return self.experiment(experiment) / "contract.yaml"
+
+    def run(self, run: str) -> Path:
+        """`run` is the id `E0042/candidate-s3`."""
+        experiment, _, name = run.partition("/")
+        return self.experiment(experiment) / "runs" / name
+
+    @property
+    def leases(self) -> Path:
+        return self.comms / "leases"
+
+    def lease(self, device: str) -> Path:
+        return self.leases / f"{device}.lock"
+
+    @property
+    def dispatch_lock(self) -> Path:
+        """Held by whoever dispatches runs at the moment: the office, or one `org run` in the foreground."""
+        return self.leases / "dispatch"
+
+    @property
+    def office_lock(self) -> Path:
+        return self.leases / "office"
+
+    @property
+    def launch_lock(self) -> Path:
+        return self.leases / "launch"
+
+    @property
+    def mail(self) -> Path:
+        return self.comms / "mail"
+
+    def mailbox(self, seat: str) -> Path:
+        return self.mail / seat
+
+    @property
+    def ideas(self) -> Path:
+        return self.comms / "ideas"
+
+    @property
+    def programs(self) -> Path:
+        return self.comms / "programs"
+
+    def program(self, slug: str) -> Path:
+        return self.programs / f"{slug}.yaml"
+
+    @property
+    def seats(self) -> Path:
+        return self.comms / "seats"
+
+    def seat(self, name: str) -> Path:
+        """The folder of one seat: seat.json (identity), events.jsonl (its program's own events), pane.log, held, key."""
+        return self.seats / name
+
+    @property
+    def standups(self) -> Path:
+        return self.comms / "standup"
+
+    def standup(self, date: str) -> Path:
+        return self.standups / f"{date}.md"
+
+    @property
+    def plot(self) -> Path:
+        """progress.svg and progress.png lie here."""
+        return self.comms / "plot"
+
+    @property
+    def wiki(self) -> Path:
+        return self.comms / "wiki"
+
+    # --- what agents write
+    @property
+    def worktrees(self) -> Path:
+        return self.root / "worktrees"
+
+    @property
+    def hub(self) -> Path:
+        return self.worktrees / "hub.git"
+
+    def worktree(self, seat: str) -> Path:
+        return self.worktrees / seat
+
+    # --- names derived from the place
+    @property
+    def key(self) -> str:
+        """Eight hex digits that tell this home from every other on the machine: the tmux socket's name, process markers."""
+        return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]
+
+    @property
+    def socket(self) -> str:
+        return f"org-{self.key}"
+
+    def lease_marker(self, device: str) -> str:
+        """The environment entry that every process of a run on `device` carries, to find survivors by."""
+        return f"ORG_LEASE={self.key}:{device}"
+
+
+def seat_branch(program: str, seat: str) -> str:
+    """A seat's branch; the program's measured head is `program/<slug>/main`, its tentative merges `…/candidate`."""
+    return f"program/{program}/{seat}"
+
+
+def find_home(option: str | None, environ: dict[str, str], cwd: Path) -> Home:
+    """The home a command works on: `--home`, else $ORG_HOME, else the nearest parent with prompts/charter.yaml.
+    Raises BadInput when there is none."""
+    named = option or environ.get("ORG_HOME")
+    if named:
+        root = Path(named).expanduser().resolve()
+        if not (root / "prompts" / "charter.yaml").is_file():
+            raise BadInput(f"{root} is no org home: it has no prompts/charter.yaml; make one with `org init {root}`")
+        return Home(root)
+    for folder in (cwd.resolve(), *cwd.resolve().parents):
+        if (folder / "prompts" / "charter.yaml").is_file():
+            return Home(folder)
+    raise BadInput(f"no org home here or above {cwd}; cd into one, give --home DIR, or make one with `org init DIR`")

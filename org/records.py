@@ -1,0 +1,328 @@
+"""The data types of the org: frozen, plain, each equal to what a file holds. No behaviour beyond derived values.
+
+Times are UTC ISO-8601 text in files; durations are monotonic seconds as float; metrics are floats in the charter's unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self
+
+PROTOCOL = 1  # version of the run folder: spec.json, status.json, result.json, log.txt
+
+Outcome = Literal["win", "holds", "loss", "null", "invalid", "crash", "lost"]
+Tier = Literal["tentative", "verified"]
+Stage = Literal["bank", "search", "verify"]
+Trust = Literal["referee", "reported"]
+
+
+class Record:
+    """Mixin: to and from the plain dictionaries that JSON files hold; unknown keys are ignored on the way in."""
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{key: value for key, value in row.items() if key in known})
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload,no-any-return]
+
+
+# --- the charter -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Metric(Record):
+    name: str = "val_bpb"
+    direction: Literal["lower", "higher"] = "lower"
+
+    @property
+    def sign(self) -> int:
+        """Multiply an improvement in the metric's own direction by this: +1 when lower is better gives (base - candidate)."""
+        return 1 if self.direction == "lower" else -1
+
+
+@dataclass(frozen=True)
+class Knob(Record):
+    """One named constant that research may turn. `choices` for discrete ones, else `low`..`high`."""
+
+    name: str  # the constant's name in the code, any case
+    path: str
+    group: str = "main"  # the chief makes one program of each group
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    integer: bool = False
+    choices: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scale(Record):
+    """One rung of the ladder."""
+
+    name: str
+    steps: int
+    devices: int = 1
+    bank: int = 8  # baseline runs at launch
+    deadline_s: float = 600.0  # for the whole process tree of one training run
+    eval_tokens: int = 65_536
+
+
+@dataclass(frozen=True)
+class RefereeSpec(Record):
+    """How the org scores a checkpoint with code of its own. Absent from a charter: the printed summary counts, trust `reported`."""
+
+    loader: str  # "nanochat.train:load": checkpoint folder -> module mapping (B, T) int64 -> (B, T, V) float logits
+    splits: str  # command that writes val.bin, hidden.bin, token_bytes.bin, meta.json into {dir}
+    seq_len: int = 128
+    rows: int = 8
+
+
+@dataclass(frozen=True)
+class Rules(Record):
+    """Thresholds of section 7; a charter can tighten them."""
+
+    screen_z: float = 1.0
+    tentative_z: float = 1.64
+    verified_z: float = 3.09
+    tentative_runs: int = 2
+    verify_runs: int = 4  # per arm, fresh seeds, for a stack
+    verify_single_runs: int = 8
+    max_attempts: int = 3  # of one run that the org lost
+    queue_ahead: int = 1  # experiments a seat may have waiting beside the running one
+
+
+@dataclass(frozen=True)
+class Charter(Record):
+    """prompts/charter.yaml as validated. See docs in that file; built by `org.charter.load`."""
+
+    task: str
+    code: str
+    command: str  # with {seed} {out} {steps} {scale}
+    metric: Metric
+    editable: tuple[str, ...]
+    frozen: tuple[str, ...]
+    scales: dict[str, Scale]
+    scale: str  # where the search happens
+    prefix: str = ""  # where the code lies in the research tree
+    prepare: str | None = None
+    referee: RefereeSpec | None = None
+    start: dict[str, Any] = field(default_factory=dict)  # constants set at import: the openly plain recipe
+    knobs: dict[str, Knob] = field(default_factory=dict)
+    margin: float = 0.0
+    exchange: dict[str, float] = field(default_factory=dict)  # metric units per unit of an axis
+    matched: str = "tokens"
+    checks: tuple[str, ...] = ()
+    rules: Rules = field(default_factory=Rules)
+    env: tuple[str, ...] = ()  # further variable names a trainer may see
+    programs: dict[str, str] = field(default_factory=dict)  # group -> one sentence for people
+
+    @property
+    def home_scale(self) -> Scale:
+        return self.scales[self.scale]
+
+
+# --- runs --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunSpec(Record):
+    """spec.json: everything the runner may know. Written before the run starts, never changed."""
+
+    run: str  # "E0042/candidate-s3"
+    experiment: str
+    arm: str  # baseline | candidate | ablation-…
+    seed: int
+    stage: Stage
+    commit: str
+    tree: str
+    scale: str
+    steps: int
+    device: str
+    device_kind: str
+    command: list[str]
+    env: dict[str, str]
+    frozen_commit: str  # the base commit whose frozen files are laid over the export
+    frozen: list[str]
+    deadline_s: float
+    eval_tokens: int
+    referee: dict[str, Any] | None
+    metric: str
+    created: str
+    attempt: int = 1
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True)
+class RunResult(Record):
+    """result.json and the ledger's `result` line. `metric` is None unless status is "ok"."""
+
+    run: str
+    experiment: str
+    arm: str
+    seed: int
+    stage: str
+    status: Literal["ok", "crash", "lost", "timeout", "invalid"]
+    commit: str
+    tree: str
+    scale: str
+    device: str
+    device_kind: str
+    metric: float | None = None  # on the validation split, by the referee (or reported)
+    hidden: float | None = None  # on the hidden split, verification runs only
+    trust: Trust = "referee"
+    reason: str = ""  # one line when the status is not ok
+    attempt: int = 1
+    params: int | None = None
+    flops: float | None = None
+    tokens: int | None = None
+    steps: int | None = None
+    first_step_s: float | None = None
+    train_s: float | None = None
+    compile_s: float | None = None
+    eval_s: float | None = None
+    total_s: float | None = None  # of the whole run, by the org's clock: what the device was held for
+    vram_mb: float | None = None  # peak memory of the process tree (RSS on a CPU)
+    data_hash: str | None = None
+    software: str | None = None
+    started: str | None = None
+    ended: str | None = None
+    probes: dict[str, Any] = field(default_factory=dict)
+    protocol: int = PROTOCOL
+
+    @property
+    def is_ok(self) -> bool:
+        return self.status == "ok" and self.metric is not None
+
+
+# --- experiments and verdicts ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Violation(Record):
+    rule: str
+    path: str | None
+    line: int | None
+    message: str
+
+
+@dataclass(frozen=True)
+class KnobChange(Record):
+    name: str
+    path: str
+    line: int
+    old: Any
+    new: Any
+
+
+@dataclass(frozen=True)
+class Contract(Record):
+    """contract.yaml: what was derived from the diff, the charter and the ledger, written down for people to read."""
+
+    experiment: str
+    why: str
+    claim: str  # "better" | "no-worse:lines" …
+    expect: float | None  # predicted change of the metric, candidate - baseline
+    seat: str
+    program: str
+    commit: str
+    tree: str
+    baseline_commit: str
+    baseline_tree: str
+    scale: str
+    stage: Stage
+    matched: str
+    knobs: tuple[KnobChange, ...] = ()
+    new_constants: tuple[str, ...] = ()
+    lines_added: int = 0
+    lines_removed: int = 0
+    ablations_owed: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    members: tuple[str, ...] = ()  # experiments merged into a stack
+    idea: str | None = None
+    cites: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    backend: str = ""
+    created: str = ""
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        row = dict(row)
+        row["knobs"] = tuple(KnobChange.from_dict(k) for k in row.get("knobs") or ())
+        for name in ("new_constants", "ablations_owed", "seeds", "members", "cites", "notices"):
+            row[name] = tuple(row.get(name) or ())
+        return super().from_dict(row)
+
+    @property
+    def description(self) -> str:
+        """One line for tables: the knobs if that is all, else why."""
+        turned = ", ".join(f"{k.name} {k.old}→{k.new}" for k in self.knobs)
+        return f"{turned} ({self.why})" if turned and turned not in self.why else self.why
+
+
+@dataclass(frozen=True)
+class Verdict(Record):
+    """Outcome of one experiment. `effect` is candidate - baseline in the metric's unit; `se` its standard error;
+    `z` is positive when better."""
+
+    experiment: str
+    outcome: Outcome
+    tier: Tier | None
+    claim: str
+    effect: float | None
+    se: float | None
+    z: float | None
+    n: int  # candidate runs it rests on
+    matched_on: str
+    trust: Trust
+    reasons: tuple[str, ...]
+    runs: tuple[str, ...]  # every run it rests on, both arms
+    matching: dict[str, dict[str, float | None]] = field(default_factory=dict)  # axis -> {baseline, candidate}
+    sigma: float | None = None
+    sigma_df: int = 0
+    paired: bool = False
+    split: Literal["val", "hidden"] = "val"
+    expect: float | None = None
+    net: float | None = None  # effect after exchange rates
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        row = dict(row)
+        for name in ("reasons", "runs"):
+            row[name] = tuple(row.get(name) or ())
+        return super().from_dict(row)
+
+
+# --- seats and mail ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seat(Record):
+    """seat.json: one agent's place. Its state is computed, not stored."""
+
+    name: str
+    role: str
+    backend: str
+    program: str
+    branch: str
+    worktree: str
+    device: str | None  # its home device
+    created: str
+    session: str = ""  # the agent program's own session id, to resume by
+
+    def moved(self, program: str, branch: str) -> Seat:
+        return Seat(**{**asdict(self), "program": program, "branch": branch})
+
+
+@dataclass(frozen=True)
+class Letter(Record):
+    id: str
+    sender: str
+    to: str
+    kind: Literal["task", "report", "question", "review", "note", "verdict"]
+    created: str
+    body: str
+    about: str | None = None
+    reply_to: str | None = None
+    signature: str = ""
+    verified: bool = False

@@ -1,0 +1,100 @@
+"""What people and the foreground see of the lab: the queue, the devices, and one experiment followed to its verdict."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from org import files
+from org.errors import RunFailed
+from org.home import Home
+from org.lab import ledger
+from org.lab.dispatch import Dispatcher, devices_in_force
+from org.records import Verdict
+from org.world import devices
+
+
+def queue(home: Home, book: ledger.Book) -> list[dict[str, Any]]:
+    """Who waits for what: every open experiment's next or running run."""
+    held = {facts["run"]: name for name, facts in _holders(home).items() if facts.get("run")}
+    rows = []
+    for contract in book.open():
+        mine = [run for run in held if run.startswith(f"{contract.experiment}/")]
+        done = sum(1 for r in book.results.values() if r.experiment == contract.experiment)
+        run = mine[0] if mine else None
+        waiting = "its run to end" if mine else "a device" if held else "a dispatcher (the office or `org run`)"
+        rows.append(
+            {
+                "experiment": contract.experiment,
+                "run": run,
+                "seat": contract.seat,
+                "waiting_for": waiting,
+                "runs_done": done,
+            }
+        )
+    return rows
+
+
+def device_table(home: Home, book: ledger.Book) -> list[dict[str, Any]]:
+    holders = _holders(home)
+    rows = []
+    for device in devices_in_force(home):
+        facts = holders.get(device.name, {})
+        rows.append({"name": device.name, "kind": device.kind, "holder": facts.get("seat"), "run": facts.get("run")})
+    return rows
+
+
+def _holders(home: Home) -> dict[str, dict[str, Any]]:
+    found = {}
+    for path in sorted(home.leases.glob("*.lock")):
+        facts = devices.holder(path)
+        if facts is not None:
+            found[path.stem] = facts
+    return found
+
+
+def drive(home: Home, experiment: str, on_line: Callable[[str], None], poll_s: float = 0.2) -> Verdict:
+    """Wait for an experiment's verdict; when no office dispatches, do it here. Leaving stops nothing that runs."""
+    reader = ledger.Ledger(home)
+    dispatcher: Dispatcher | None = None
+    tails: dict[Path, int] = {}
+    while True:
+        book = reader.refresh()
+        if experiment in book.verdicts:
+            return book.verdicts[experiment]
+        lock = files.try_lock(home.dispatch_lock)
+        if lock is not None:
+            try:
+                dispatcher = dispatcher or Dispatcher(home)
+                for line in dispatcher.tick():
+                    on_line(line)
+            finally:
+                os.close(lock)
+        _follow(home, experiment, tails, on_line)
+        if experiment not in reader.refresh().verdicts:
+            time.sleep(poll_s)  # the ledger and the run's log are looked at again; nothing is missed in between
+
+
+def _follow(home: Home, experiment: str, tails: dict[Path, int], on_line: Callable[[str], None]) -> None:
+    """Print what is new in the logs of this experiment's runs, whole lines only."""
+    for log in sorted((home.experiment(experiment) / "runs").glob("*/log.txt")):
+        with log.open("rb") as file:
+            file.seek(tails.get(log, 0))
+            data = file.read(65536).replace(b"\r", b"\n")
+        whole = data[: data.rfind(b"\n") + 1]
+        tails[log] = tails.get(log, 0) + len(whole)
+        for line in whole.decode(errors="replace").splitlines():
+            if line.strip():
+                on_line(f"  {log.parent.name} | {files.printable(line, 200)}")
+
+
+def require_number(verdict: Verdict) -> Verdict:
+    """The verdict, or RunFailed (exit 5) when the experiment ended without a number."""
+    if verdict.outcome in ("crash", "lost"):
+        raise RunFailed(
+            f"{verdict.experiment} {verdict.outcome}: {verdict.reasons[0] if verdict.reasons else 'see its log'}"
+        )
+    return verdict

@@ -1,0 +1,296 @@
+"""What may become an experiment. Files a worktree's editable paths into the record, derives the contract, refuses or accepts.
+
+    submit: read the worktree -> commit in the record -> derive -> check -> pin, contract.yaml, ledger line
+
+Knows no agents, no mail, no tmux. Never runs git in a folder an agent can write, except for the hub to fetch.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from org import charter as charters
+from org import files
+from org.errors import BadInput, OrgError, Refused
+from org.evidence import contract as contracts
+from org.failpoint import failpoint
+from org.home import EXPERIMENT_PATTERN, Home, seat_branch
+from org.lab import intents
+from org.lab.ledger import Book, Ledger
+from org.lab.record import program_head
+from org.records import Charter, Contract, Seat, Violation
+from org.world import git
+
+BANK = "E0000"
+MAX_FILE_BYTES = 1_000_000
+MAX_WHY = 2_000
+AXES = ("lines", "step_s", "vram_mb", "compile_s")
+
+
+def submit(
+    home: Home,
+    seat: Seat,
+    why: str,
+    expect: float | None = None,
+    claim: str = "better",
+    idea: str | None = None,
+    cites: tuple[str, ...] = (),
+    scale: str | None = None,
+    dry: bool = False,
+) -> Contract:
+    """File what stands in the seat's worktree as an experiment; one line for the agent, the rest is derived.
+    Raises Refused with every violation, BadInput for a bad argument. `dry` writes nothing the record keeps."""
+    charter = charters.load(home)
+    why = _checked(charter, why, claim, scale)
+    scale = scale or charter.scale
+    ledger = Ledger(home)
+    book = ledger.refresh()
+    head, head_tree = program_head(home, seat.program)
+    tip = _seat_tip(home, seat) or head
+    texts, notices = _editable_texts(home, charter, seat, head)
+    tree = git.tree_with(home.record, git.tree_of(home.record, tip), texts)
+    found = _violations(home, charter, head, tree, cites) + _queue_full(charter, book, seat)
+    found += _duplicate(book, seat.program, head_tree, tree, scale, claim)
+    if found:
+        if not dry:
+            _record_refusal(ledger, seat, why, found)
+        raise Refused(
+            f"refused: {found[0].message}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""), found
+        )
+    base_texts, new_texts = texts_of(home, charter, head), texts_of(home, charter, tree)
+    derived = contracts.derive(base_texts, new_texts, charter)
+    commit = git.commit(home.record, tree, [tip], f"{why}\n\nseat: {seat.name}")
+    draft = Contract(
+        experiment="E????",
+        why=why,
+        claim=claim,
+        expect=expect,
+        seat=seat.name,
+        program=seat.program,
+        commit=commit,
+        tree=tree,
+        baseline_commit=head,
+        baseline_tree=head_tree,
+        scale=scale,
+        stage="search",
+        matched=charter.matched,
+        knobs=derived.knobs,
+        new_constants=derived.new_constants,
+        lines_added=derived.lines_added,
+        lines_removed=derived.lines_removed,
+        ablations_owed=derived.ablations_owed,
+        idea=idea,
+        cites=tuple(cites),
+        notices=tuple(notices),
+        backend=seat.backend,
+        created=files.utc_now(),
+    )
+    if dry:
+        return replace(draft, seeds=_search_seeds(charter, book, draft, 1))
+    filed = file(home, ledger, draft, charter)
+    _give_back(home, seat, filed, texts)
+    return filed
+
+
+def _checked(charter: Charter, why: str, claim: str, scale: str | None) -> str:
+    why = files.printable(" ".join(why.split()), MAX_WHY)
+    if not why:
+        raise BadInput('an experiment says why it is made: org run -m "why"')
+    if scale is not None and scale not in charter.scales:
+        raise BadInput(f"scale '{scale}' is not in the charter; it has {', '.join(charter.scales)}")
+    if claim != "better" and not (claim.startswith("no-worse:") and claim.removeprefix("no-worse:") in AXES):
+        raise BadInput(f"claim '{claim:.40}' is not known; use better or no-worse:{'|'.join(AXES)}")
+    return why
+
+
+def _seat_tip(home: Home, seat: Seat) -> str | None:
+    """The tip of the seat's branch, fetched from the hub into the record."""
+    ref = f"refs/org/seats/{seat.name}"
+    git.fetch(home.record, home.hub, [f"+refs/heads/{seat_branch(seat.program, seat.name)}:{ref}"])
+    return git.resolve(home.record, ref)
+
+
+def _editable_texts(home: Home, charter: Charter, seat: Seat, head: str) -> tuple[dict[str, bytes | None], list[str]]:
+    """Editable paths as they stand in the worktree: content, or None for a deleted one. Comments lost on code that did
+    not change are put back."""
+    root = Path(seat.worktree)
+    if not root.is_dir():
+        raise OrgError(f"{root} is missing; `org seat {seat.name}` makes it again")
+    known = {e.path for e in git.list_tree(home.record, head)}
+    changes: dict[str, bytes | None] = {}
+    found = _walk(root, charter.editable)
+    for path in found | {p for p in known if _is_editable(p, charter)}:
+        changes[path] = _read_plain(root, path) if path in found else None
+    notices: list[str] = []
+    originals = git.read_files(home.record, head, [p for p in changes if p in known])
+    for path, data in changes.items():
+        if data is None or path not in originals or not path.endswith(".py") or data == originals[path]:
+            continue
+        try:
+            old, new = originals[path].decode(), data.decode()
+        except UnicodeDecodeError:
+            continue
+        text, said = contracts.restore_comments(old, new)
+        changes[path] = text.encode()
+        notices += [f"{path}: {line}" for line in said]
+    return changes, notices
+
+
+def _walk(root: Path, globs: tuple[str, ...]) -> set[str]:
+    """Paths under `root` that match, found without following a link."""
+    found = set()
+    for folder, names, leaves in os.walk(root):
+        names[:] = [n for n in names if n not in (".git", "__pycache__") and not (Path(folder) / n).is_symlink()]
+        for leaf in leaves:
+            path = (Path(folder) / leaf).relative_to(root).as_posix()
+            if any(contracts.matches(path, glob) for glob in globs):
+                found.add(path)
+    return found
+
+
+def _read_plain(root: Path, path: str) -> bytes:
+    """A regular file's content, never through a symbolic link, never larger than the cap."""
+    try:
+        descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise Refused(
+            *_one("symlink", path, f"{path} cannot be read as a plain file ({error.strerror}); write it as one")
+        ) from None
+    with os.fdopen(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise Refused(*_one("mode", path, f"{path} is not a regular file; write it as one"))
+        if facts.st_size > MAX_FILE_BYTES:
+            raise Refused(
+                *_one("size", path, f"{path} is larger than {MAX_FILE_BYTES // 1000} kB; keep data out of the code")
+            )
+        return file.read()
+
+
+def _one(rule: str, path: str, message: str) -> tuple[str, list[Violation]]:
+    return f"refused: {message}", [Violation(rule, path, None, message)]
+
+
+def _is_editable(path: str, charter: Charter) -> bool:
+    return any(contracts.matches(path, glob) for glob in charter.editable)
+
+
+def texts_of(home: Home, charter: Charter, tree: str) -> dict[str, str]:
+    names = [e.path for e in git.list_tree(home.record, tree) if e.type == "blob" and _is_editable(e.path, charter)]
+    return {p: d.decode(errors="replace") for p, d in git.read_files(home.record, tree, names).items()}
+
+
+def _violations(home: Home, charter: Charter, head: str, tree: str, cites: tuple[str, ...]) -> list[Violation]:
+    base_files = {e.path: (e.mode, e.sha) for e in git.list_tree(home.record, head)}
+    new_files = {e.path: (e.mode, e.sha) for e in git.list_tree(home.record, tree)}
+    base_texts, new_texts = texts_of(home, charter, head), texts_of(home, charter, tree)
+    found = contracts.violations(base_files, new_files, base_texts, new_texts, charter)
+    registry = intents.load(home.intents) if home.intents.is_file() else []
+    for path in base_texts:
+        for intent in intents.touched(registry, base_texts[path], new_texts.get(path, ""), path):
+            if intent.id not in cites:
+                why = f"{path} touches '{intent.id}': {intent.why}; cite it with --cites {intent.id}"
+                found.append(Violation("intent", path, None, " ".join(why.split())))
+    return found
+
+
+def _queue_full(charter: Charter, book: Book, seat: Seat) -> list[Violation]:
+    waiting = [c.experiment for c in book.open() if c.seat == seat.name and c.stage == "search"]
+    if len(waiting) <= charter.rules.queue_ahead:
+        return []
+    message = f"{seat.name} has {' and '.join(waiting)} waiting already; the next one can be filed when a verdict is in"
+    return [Violation("queue", None, None, message)]
+
+
+def _duplicate(book: Book, program: str, head_tree: str, tree: str, scale: str, claim: str) -> list[Violation]:
+    for name, other in book.experiments.items():
+        if (other.tree, other.baseline_tree, other.scale, other.claim) != (tree, head_tree, scale, claim):
+            continue
+        verdict = book.verdicts.get(name)
+        said = "is being measured" if verdict is None else f"was a {verdict.outcome}"
+        if verdict and verdict.effect is not None and verdict.se is not None:
+            said += f" ({verdict.effect:+.4f} ± {verdict.se:.4f})"
+        message = f"this very configuration {said} as {name} of {other.seat}: {other.description}; try another"
+        return [Violation("duplicate", None, None, message)]
+    return []
+
+
+def _record_refusal(ledger: Ledger, seat: Seat, why: str, found: list[Violation]) -> None:
+    count = len(ledger.book.refusals)
+    ledger.append(
+        "experiment",
+        f"refusal:{seat.name}:{count}:{files.utc_now()}",
+        {
+            "experiment": None,
+            "refused": True,
+            "seat": seat.name,
+            "program": seat.program,
+            "why": why,
+            "violations": [v.to_dict() for v in found],
+        },
+    )
+
+
+def file(home: Home, ledger: Ledger, draft: Contract, charter: Charter) -> Contract:
+    """Number it, pin its commit for ever, write the contract, and only then the ledger line that makes it real."""
+    number, name = _allocate(home)
+    filed = replace(draft, experiment=name)
+    if filed.stage == "search":
+        filed = replace(filed, seeds=_search_seeds(charter, ledger.book, filed, number))
+    git.update_ref(home.record, f"refs/org/experiments/{name}", filed.commit)
+    failpoint("gate.pinned")
+    files.replace(home.contract(name), files.dump_yaml(_plain(filed.to_dict())))
+    failpoint("gate.contract")
+    ledger.append("experiment", f"experiment:{name}", filed.to_dict())
+    return filed
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items() if v not in (None, (), [], "")}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _allocate(home: Home) -> tuple[int, str]:
+    """The next experiment's number and folder; `mkdir` decides between two that ask at once."""
+    home.experiment(BANK).mkdir(parents=True, exist_ok=True)
+    numbers = [int(p.name[1:]) for p in home.experiments.iterdir() if EXPERIMENT_PATTERN.fullmatch(p.name)]
+    number = max(numbers)
+    while True:
+        number += 1
+        try:
+            home.experiment(f"E{number:04d}").mkdir()
+        except FileExistsError:
+            continue
+        return number, f"E{number:04d}"
+
+
+def _search_seeds(charter: Charter, book: Book, contract: Contract, number: int) -> tuple[int, ...]:
+    """Seeds the org chose: those the head is measured on, in an order that turns from experiment to experiment, so that
+    no seed decides more than its share."""
+    scale = charter.scales[contract.scale]
+    measured = {
+        r.seed
+        for r in book.results.values()
+        if r.is_ok and r.tree == contract.baseline_tree and r.scale == contract.scale
+    }
+    seeds = sorted(measured) if len(measured) >= 2 else list(range(1, scale.bank + 1))
+    turn = number % len(seeds)
+    return tuple(seeds[turn:] + seeds[:turn])
+
+
+def _give_back(home: Home, seat: Seat, filed: Contract, texts: dict[str, bytes | None]) -> None:
+    """The seat's branch moves to the commit that was filed, and its files carry the comments that were put back.
+    The record is the truth, so a failure here costs a person's view of it and no result."""
+    branch = f"refs/heads/{seat_branch(seat.program, seat.name)}"
+    git.fetch(home.hub, home.record, [f"+refs/org/experiments/{filed.experiment}:{branch}"])
+    root = Path(seat.worktree)
+    if filed.notices:
+        for path, data in texts.items():
+            if data is not None and (root / path).read_bytes() != data:
+                files.replace(root / path, data)
+    git.fill_index(root)

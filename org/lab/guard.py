@@ -1,0 +1,178 @@
+"""The guard of one run: subreaper of all it starts, holder of the device's lock, with a lifeline to the runner.
+
+Not a security boundary: a process of the same user can kill it. What it owns is the tree, the deadline and the log's size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from org.errors import OrgError
+from org.world import process
+
+LOG_LIMIT = 2_000_000  # bytes kept of one log
+TAIL_LIMIT = 64_000
+
+
+class GuardLost(OrgError):
+    """The guard process ended without an answer."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one command ended. `tail` is the last 64 KB of its output; `peak_mb` the largest process's peak memory."""
+
+    returncode: int
+    timed_out: bool
+    wall_s: float
+    peak_mb: float
+    tail: str
+
+    def last_line(self) -> str:
+        lines = [line for line in self.tail.replace("\r", "\n").splitlines() if line.strip()]
+        return lines[-1] if lines else ""
+
+
+class Guard:
+    """The runner's end of the lifeline."""
+
+    def __init__(self, pid: int, lifeline: socket.socket) -> None:
+        self.pid = pid
+        self._lifeline = lifeline
+
+    def run(self, argv: list[str], env: dict[str, str], cwd: Path, log: Path, deadline_s: float) -> Ended:
+        """Run one command to its end, its whole tree ended with it. Raises GuardLost when the guard dies."""
+        request = {"argv": argv, "env": env, "cwd": str(cwd), "log": str(log), "deadline_s": deadline_s}
+        try:
+            _send(self._lifeline, request)
+            answer = _receive(self._lifeline)
+        except (OSError, EOFError):
+            raise GuardLost(f"guard {self.pid} is gone") from None
+        return Ended(**answer)
+
+
+def start(lease_fd: int) -> Guard:
+    """Fork the guard. It keeps `lease_fd` open, and with it the device locked, until it and its tree are gone."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return Guard(pid, ours)
+    ours.close()
+    status = 1
+    try:
+        os.set_inheritable(lease_fd, False)  # a trainer that inherits the lock could free it
+        for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(sign, signal.SIG_IGN)  # the lifeline decides when to end, so that the tree ends first
+        process.set_subreaper()
+        _serve(theirs)
+        status = 0
+    finally:
+        process.end_tree(os.getpid(), grace_s=0.5)
+        os._exit(status)
+
+
+def _serve(lifeline: socket.socket) -> None:
+    while True:
+        try:
+            request = _receive(lifeline)
+        except (EOFError, OSError):
+            return
+        answer = _run_one(lifeline, **request)
+        if answer is None:
+            return
+        _send(lifeline, asdict(answer))
+
+
+def _run_one(
+    lifeline: socket.socket, argv: list[str], env: dict[str, str], cwd: str, log: str, deadline_s: float
+) -> Ended | None:
+    """None when the runner went away; the caller then ends the tree."""
+    begun = time.monotonic()
+    reader, writer = os.pipe()
+    try:
+        child = subprocess.Popen(
+            argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, start_new_session=True
+        )
+    except OSError as error:
+        os.close(writer)
+        os.close(reader)
+        return Ended(127, False, time.monotonic() - begun, 0.0, f"{argv[0]}: {error.strerror}")
+    os.close(writer)
+    tail, timed_out, returncode, usage = bytearray(), False, None, None
+    with Path(log).open("wb", buffering=0) as file:
+        kept, is_open = 0, True
+        while returncode is None:
+            left = begun + deadline_s - time.monotonic()
+            if left <= 0 and not timed_out:
+                timed_out = True
+                process.end_tree(os.getpid(), grace_s=0.5, keep=child.pid)
+            sources: list[socket.socket | int] = [lifeline, reader] if is_open else [lifeline]
+            ready, _, _ = select.select(sources, [], [], min(max(left, 0.05), 0.1))
+            if lifeline in ready and not lifeline.recv(1, socket.MSG_PEEK):
+                os.close(reader)
+                return None
+            if reader in ready:
+                data = os.read(reader, 65536)
+                is_open = bool(data)  # a trainer may close its output and live on
+                kept = _keep(data, file, kept, tail)
+            returncode, usage = _poll(child.pid)
+            if timed_out and returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
+        process.end_tree(os.getpid(), grace_s=0.2)
+        os.set_blocking(reader, False)
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(reader, 65536):
+                kept = _keep(data, file, kept, tail)
+        os.close(reader)
+    child.returncode = returncode  # reaped above with its resource usage; Popen must not wait again
+    peak_mb = usage.ru_maxrss / 1024 if usage else 0.0
+    text = bytes(tail).decode(errors="replace")
+    return Ended(returncode, timed_out, round(time.monotonic() - begun, 3), round(peak_mb, 1), text)
+
+
+def _poll(pid: int) -> tuple[int | None, resource.struct_rusage | None]:
+    done, status, usage = os.wait4(pid, os.WNOHANG)
+    return (os.waitstatus_to_exitcode(status), usage) if done else (None, None)
+
+
+def _keep(data: bytes, file: io.RawIOBase, kept: int, tail: bytearray) -> int:
+    room = LOG_LIMIT - kept
+    if room > 0:
+        file.write(data[:room])
+    tail += data
+    del tail[:-TAIL_LIMIT]
+    return kept + len(data)
+
+
+def _send(channel: socket.socket, message: dict[str, Any]) -> None:
+    data = json.dumps(message).encode()
+    channel.sendall(len(data).to_bytes(4, "big") + data)
+
+
+def _receive(channel: socket.socket) -> dict[str, Any]:
+    size = int.from_bytes(_exactly(channel, 4), "big")
+    return json.loads(_exactly(channel, size))  # type: ignore[no-any-return]
+
+
+def _exactly(channel: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        part = channel.recv(count - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return data

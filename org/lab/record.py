@@ -1,0 +1,128 @@
+"""The record (comms/record.git) and the hub (worktrees/hub.git): the base commit, programs, heads. The record is the truth.
+
+The hub fetches from the record with hooks off; nothing is pushed into it, and the record fetches seats' branches from it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from org import charter as charters
+from org import files
+from org.errors import BadInput
+from org.evidence import contract as contracts
+from org.failpoint import failpoint
+from org.home import Home, check_id
+from org.records import Charter
+from org.world import git
+
+BASE = "refs/heads/base"
+
+
+def code_path(home: Home, charter: Charter) -> Path:
+    return (home.root / Path(charter.code).expanduser()).resolve()
+
+
+def read_code(home: Home, charter: Charter) -> dict[str, bytes]:
+    """The code under study as {path in the research tree: content}, before `start` is applied. Raises BadInput."""
+    source = code_path(home, charter)
+    if not source.is_dir():
+        raise BadInput(f"{home.charter}: code: {source} is no repository or folder")
+    prefix = f"{charter.prefix.strip('/')}/" if charter.prefix.strip("/") else ""
+    tree = {prefix + path: data for path, data in git.import_folder(source).items()}
+    for name, globs in (("editable", charter.editable), ("frozen", charter.frozen)):
+        for glob in globs:
+            if not any(contracts.matches(path, glob) for path in tree):
+                raise BadInput(f"{home.charter}: {name}: '{glob}' matches no file of {source}; it has {_some(tree)}")
+    return tree
+
+
+def ensure_record(home: Home, charter: Charter) -> str:
+    """The record and the hub exist and hold the base commit; returns its sha. Imports the code on the first call."""
+    with files.locked(home.leases / "record"):
+        if not (home.record / "HEAD").is_file():
+            git.init_bare(home.record)
+        base = git.resolve(home.record, BASE)
+        if base is None:
+            tree = git.write_tree(home.record, dict(_apply_start(home, charter, read_code(home, charter))))
+            base = git.commit(home.record, tree, [], f"base: {charter.code} as imported")
+            git.update_ref(home.record, BASE, base)
+        failpoint("gate.record")
+        if not (home.hub / "HEAD").is_file():
+            git.init_bare(home.hub, precious=True)
+    return base
+
+
+def ensure_program(home: Home, slug: str) -> str:
+    """The program's measured head exists in the record and in the hub; returns its commit."""
+    check_id(slug, "program")
+    base = ensure_record(home, charters.load(home))
+    ref = main_ref(slug)
+    with files.locked(home.leases / "record"):
+        if git.resolve(home.record, ref) is None:
+            git.update_ref(home.record, ref, base)
+        if not home.program(slug).is_file():
+            facts = {"program": slug, "created": files.utc_now(), "branch": ref.removeprefix("refs/heads/")}
+            files.replace(home.program(slug), files.dump_yaml(facts))
+    publish(home)
+    head = git.resolve(home.record, ref)
+    assert head is not None
+    return head
+
+
+def program_head(home: Home, slug: str) -> tuple[str, str]:
+    """(commit, tree) of a program's measured head."""
+    head = git.resolve(home.record, main_ref(slug)) or ensure_program(home, slug)
+    return head, git.tree_of(home.record, head)
+
+
+def publish(home: Home) -> None:
+    """Let the hub fetch every head and candidate from the record, hooks off. Nothing is pushed into the hub."""
+    git.fetch(
+        home.hub,
+        home.record,
+        [
+            "+refs/heads/base:refs/heads/base",
+            "+refs/heads/program/*/main:refs/heads/program/*/main",
+            "+refs/heads/program/*/candidate:refs/heads/program/*/candidate",
+        ],
+    )
+
+
+def main_ref(slug: str) -> str:
+    return f"refs/heads/program/{slug}/main"
+
+
+def candidate_ref(slug: str) -> str:
+    return f"refs/heads/program/{slug}/candidate"
+
+
+def _apply_start(home: Home, charter: Charter, tree: dict[str, bytes]) -> dict[str, bytes]:
+    """Set the charter's `start` constants in the editable files: the recipe this org begins from."""
+    left = dict(charter.start)
+    for path in [p for p in tree if any(contracts.matches(p, glob) for glob in charter.editable)]:
+        text = tree[path].decode(errors="surrogateescape")
+        for name in list(left):
+            changed = set_constant(text, name, left[name])
+            if changed is not None:
+                text = changed
+                del left[name]
+        tree[path] = text.encode(errors="surrogateescape")
+    if left:
+        raise BadInput(f"{home.charter}: start: no editable file has a constant {', '.join(left)}")
+    return tree
+
+
+def set_constant(text: str, name: str, value: Any) -> str | None:
+    """`text` with the module-level line `NAME = ...` set to `value`, its comment kept; None when there is no such line."""
+    pattern = re.compile(rf"^({re.escape(name)}(?:: *[\w.\[\]]+)? *= *)([^#\n]*?)( *#.*)?$", re.MULTILINE)
+    if not pattern.search(text):
+        return None
+    return pattern.sub(lambda m: f"{m[1]}{value!r}{m[3] or ''}", text, count=1)
+
+
+def _some(tree: dict[str, bytes]) -> str:
+    names = sorted(tree)
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -1,0 +1,192 @@
+"""One run, one detached process: `python -m org.lab.runner HOME RUN RUN_LOCK_FD LEASE_FD`. Knows only its run folder.
+
+    spec.json  -> launch line -> export -> guard: trainer -> guard: referee -> result.json -> result line
+
+The guard is a fork of this process that is subreaper of everything the run starts, holds the device's lock and has a
+lifeline to the runner. Runner dead: the guard ends the tree and frees the device. Guard dead: the runner ends the tree
+by the run's environment marker and records the run as lost. Both dead: whoever leases the device next finds survivors
+by the same marker. Agent code never sees a lock's descriptor.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from org import files
+from org.errors import OrgError
+from org.failpoint import failpoint
+from org.home import Home
+from org.lab import guard
+from org.lab.ledger import Ledger
+from org.records import RunResult, RunSpec
+from org.world import git, process
+
+REFEREE_DEADLINE_S = 600.0
+SUMMARY_FIELDS = ("params", "steps", "tokens", "first_step_s", "train_s", "compile_s", "data_hash")
+
+
+def main(argv: list[str]) -> int:
+    home, run, lock_fd, lease_fd = Home(Path(argv[0])), argv[1], int(argv[2]), int(argv[3])
+    for descriptor in (lock_fd, lease_fd):
+        os.set_inheritable(descriptor, False)
+    folder = home.run(run)
+    spec = RunSpec.from_dict(files.read_json(folder / "spec.json"))
+    ledger = Ledger(home)
+    failpoint("runner.start")
+    ledger.append(
+        "launch",
+        f"launch:{run}",
+        {"run": run, "experiment": spec.experiment, "device": spec.device, "seed": spec.seed, "stage": spec.stage},
+    )
+    failpoint("runner.launched")
+    started = files.utc_now()
+    keeper = guard.start(lease_fd)
+    os.close(lease_fd)  # from here on the guard alone holds the device
+    try:
+        result = _run(home, folder, spec, keeper)
+    except guard.GuardLost:
+        process.kill_all(lambda: process.find_marked(home.lease_marker(spec.device)), limit_s=10)
+        result = _result(
+            spec, status="lost", reason="the run's guard was killed; the run is repeated with the same seed"
+        )
+    except OrgError as error:
+        result = _result(spec, status="lost", reason=str(error))
+    result = RunResult(**{**result.to_dict(), "started": started, "ended": files.utc_now()})
+    failpoint("runner.scored")
+    files.replace_json(folder / "result.json", result.to_dict())
+    failpoint("runner.result")
+    ledger.append("result", f"result:{run}", result.to_dict())
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    _status(folder, "done")
+    return 0
+
+
+def _run(home: Home, folder: Path, spec: RunSpec, keeper: guard.Guard) -> RunResult:
+    """Export, train, score. Every way a candidate can fail ends in a RunResult; only the org's own failures raise."""
+    work, out = folder / "work", folder / "out"
+    for made in (work, out):
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+    _status(folder, "export")
+    git.export(home.record, spec.commit, work)
+    for path, data in git.read_files(home.record, spec.frozen_commit, spec.frozen).items():
+        target = work / path  # frozen files of the base, whatever the commit says
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    _status(folder, "train")
+    environment = {**spec.env, "RUN_OUT": str(out)}
+    command = [part.replace("{out}", str(out)) for part in spec.command]
+    trained = keeper.run(command, environment, work, folder / "log.txt", spec.deadline_s)
+    facts: dict[str, Any] = {"total_s": trained.wall_s, "vram_mb": trained.peak_mb}
+    if trained.timed_out:
+        return _result(spec, status="timeout", reason=f"passed its deadline of {spec.deadline_s:g} s", **facts)
+    if trained.returncode != 0:
+        last = files.printable(trained.last_line(), 200)
+        return _result(spec, status="crash", reason=f"exit {trained.returncode}: {last}", **facts)
+    summary, problem = read_summary(trained.tail)
+    facts |= {name: summary[name] for name in SUMMARY_FIELDS if isinstance(summary.get(name), int | float | str)}
+    if isinstance(summary.get("flops_total"), int | float):
+        facts["flops"] = float(summary["flops_total"])
+    if spec.referee is None:
+        value = summary.get(spec.metric)
+        if problem or not isinstance(value, int | float) or isinstance(value, bool):
+            why = problem or f"the summary has no number `{spec.metric}:`"
+            return _result(spec, status="invalid", reason=why, **facts)
+        if not math.isfinite(value):
+            return _result(spec, status="crash", reason=f"{spec.metric} is {value}", **facts)
+        return _result(spec, status="ok", metric=float(value), trust="reported", **facts)
+    _status(folder, "score")
+    failpoint("runner.trained")
+    scored = keeper.run(
+        [sys.executable, "-m", "org.lab.referee", str(home.root), spec.run],
+        {**_own_environment(), **{k: v for k, v in spec.env.items() if k.startswith(("OMP", "MKL", "ORG_", "CUDA"))}},
+        folder,
+        folder / "referee.txt",
+        REFEREE_DEADLINE_S,
+    )
+    facts["eval_s"], facts["total_s"] = scored.wall_s, trained.wall_s + scored.wall_s
+    if scored.timed_out:
+        return _result(spec, status="timeout", reason="scoring passed its deadline", **facts)
+    try:
+        score = json.loads(scored.last_line())
+    except ValueError:
+        reason = f"the referee ended without a score: {files.printable(scored.last_line(), 200)}"
+        return _result(spec, status="lost", reason=reason, **facts)
+    return _result(spec, **{**facts, **score})
+
+
+def read_summary(text: str) -> tuple[dict[str, Any], str]:
+    """The `key: value` lines after the one line `---`, and what is wrong with them ("" when nothing is)."""
+    parts = text.replace("\r", "\n").split("\n---\n")
+    if len(parts) < 2:
+        return {}, "the log has no summary: print a line `---` and then `key: value` lines"
+    if len(parts) > 2:
+        return {}, "the log has more than one summary line `---`"
+    try:
+        value = files.parse_yaml(parts[1][:10_000], "summary")
+    except OrgError as error:
+        return {}, str(error)
+    return (value, "") if isinstance(value, dict) else ({}, "the summary is not `key: value` lines")
+
+
+def _result(spec: RunSpec, **facts: Any) -> RunResult:
+    return RunResult(
+        **{
+            "run": spec.run,
+            "experiment": spec.experiment,
+            "arm": spec.arm,
+            "seed": spec.seed,
+            "stage": spec.stage,
+            "commit": spec.commit,
+            "tree": spec.tree,
+            "scale": spec.scale,
+            "device": spec.device,
+            "device_kind": spec.device_kind,
+            "attempt": spec.attempt,
+            "software": software(),
+            **facts,
+        }
+    )
+
+
+def lost(spec: RunSpec, reason: str) -> RunResult:
+    """The result of a run that ended without its runner."""
+    return _result(spec, status="lost", reason=reason, ended=files.utc_now())
+
+
+def software() -> str:
+    """What the numbers depend on beside the code: versions of Python and of torch when it is there."""
+    try:
+        torch = f" torch {metadata.version('torch')}"
+    except metadata.PackageNotFoundError:
+        torch = ""
+    return f"python {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}{torch}"
+
+
+def _status(folder: Path, phase: str) -> None:
+    """status.json: which phase, since when, who. For people and `org status`; nothing is decided by it."""
+    me = process.identity(os.getpid())
+    files.replace_json(
+        folder / "status.json",
+        {"phase": phase, "t": files.utc_now(), "pid": os.getpid(), "start_ticks": me.start_ticks if me else None},
+    )
+
+
+def _own_environment() -> dict[str, str]:
+    """For the org's own processes: enough to find Python, nothing of a person's secrets."""
+    keep = ("PATH", "HOME", "LANG", "TMPDIR", "XDG_CACHE_HOME", "ORG_FAILPOINT")
+    return {name: os.environ[name] for name in keep if name in os.environ} | {
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2])
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,178 @@
+"""Stacks: tentative wins of a program put on its head together, measured afresh, and the head moved when they hold.
+
+A stack is an experiment like any other; what is special is its merge, its fresh seeds and what its verdict may do.
+"""
+
+from __future__ import annotations
+
+from org import charter as charters
+from org import files
+from org.errors import BadInput
+from org.evidence import contract as contracts
+from org.evidence import stack as stacks
+from org.failpoint import failpoint
+from org.home import Home
+from org.lab import gate, record
+from org.lab.ledger import Book, Ledger
+from org.lab.record import candidate_ref, main_ref, program_head, publish
+from org.records import Charter, Contract
+from org.world import git
+
+VERIFY_SEED = 101  # verification seeds begin here; the search never draws them
+
+
+def stack(home: Home, program: str, by: str = "human") -> Contract | None:
+    """Put a program's tentative wins on its head together, as one experiment on fresh seeds and the hidden split.
+    None when there is nothing to verify or one of its stacks is still being measured."""
+    charter = charters.load(home)
+    ledger = Ledger(home)
+    book = ledger.refresh()
+    if any(c.stage == "verify" and c.program == program for c in book.open()):
+        return None
+    head, _ = program_head(home, program)
+    wanted = stacks.members(book.experiments, book.verdicts, book.heads, program, head, limit=4)
+    members, tree = _merge(home, book, head, wanted)
+    if not members:
+        return None
+    why = f"stack of {', '.join(members)}: do they hold together, on fresh seeds?"
+    return _file_verification(home, ledger, charter, program, by, members, tree, why, charter.rules.verify_runs)
+
+
+def verify(home: Home, experiment: str, by: str = "human") -> Contract:
+    """Re-measure one tentative win alone against its program's head, on fresh seeds. Raises BadInput when it is none."""
+    charter = charters.load(home)
+    ledger = Ledger(home)
+    book = ledger.refresh()
+    contract, verdict = book.experiments.get(experiment), book.verdicts.get(experiment)
+    if contract is None:
+        raise BadInput(f"{experiment} is not in the ledger; `org results` lists what is")
+    if verdict is None or verdict.outcome != "win":
+        said = verdict.outcome if verdict else "not judged yet"
+        raise BadInput(f"{experiment} is {said}; only a tentative win can be verified")
+    head, _ = program_head(home, contract.program)
+    members, tree = _merge(home, book, head, [experiment])
+    if not members:
+        raise BadInput(
+            f"{experiment} no longer merges with the head of {contract.program}; file it again on the new head"
+        )
+    why = f"verification of {experiment} alone"
+    runs = charter.rules.verify_single_runs
+    return _file_verification(home, ledger, charter, contract.program, by, members, tree, why, runs)
+
+
+def rebuild_candidate(home: Home, book: Book, program: str) -> list[str]:
+    """Merge the program's tentative wins onto its head as branch `candidate`; returns those that did not merge."""
+    head, _ = program_head(home, program)
+    wanted = stacks.members(book.experiments, book.verdicts, book.heads, program, head, limit=64)
+    members, tree = _merge(home, book, head, wanted)
+    old = git.resolve(home.record, candidate_ref(program))
+    if members and (old is None or git.tree_of(home.record, old) != tree):
+        commit = git.commit(home.record, tree, [head], f"candidate: {', '.join(members)} on {head[:7]}")
+        git.update_ref(home.record, candidate_ref(program), commit, old)
+        publish(home)
+    return [name for name in wanted if name not in members]
+
+
+def move_head(home: Home, ledger: Ledger, contract: Contract) -> bool:
+    """A verified stack becomes its program's head, by compare-and-swap; once, however often it is called."""
+    ref = main_ref(contract.program)
+    at = git.resolve(home.record, ref)
+    if at == contract.baseline_commit:
+        git.update_ref(home.record, ref, contract.commit, at)
+        failpoint("gate.head")
+    elif at != contract.commit:
+        return False
+    publish(home)
+    row = {
+        "program": contract.program,
+        "commit": contract.commit,
+        "tree": contract.tree,
+        "experiment": contract.experiment,
+        "members": list(contract.members),
+    }
+    return ledger.append("head", f"head:{contract.experiment}", row) is not None
+
+
+def _merge(home: Home, book: Book, head: str, wanted: list[str]) -> tuple[list[str], str]:
+    """Merge members one by one onto `head`; returns those that fit and the tree. A conflict leaves its member out.
+    Each member is taken as one change against the head it was measured on, whatever its branch did before."""
+    members: list[str] = []
+    tree = git.tree_of(home.record, head)
+    for name in wanted:
+        contract = book.experiments[name]
+        root = contract.baseline_commit
+        ours = git.commit(home.record, tree, [root], "ours")
+        theirs = git.commit(home.record, contract.tree, [root], "theirs")
+        merged: str | git.Conflict | None = git.merge_tree(home.record, ours, theirs)
+        if isinstance(merged, git.Conflict):
+            merged = _turn(home, tree, contract)
+        if isinstance(merged, str) and merged != tree:
+            tree, members = merged, [*members, name]
+    return members, tree
+
+
+def _turn(home: Home, tree: str, contract: Contract) -> str | None:
+    """The tree with a pure knob change applied by name. Neighbouring lines conflict in a textual merge though the
+    knobs are independent. None when the change is more than its knobs, or a knob stands elsewhere by now."""
+    if len(contract.knobs) != contract.lines_added or len(contract.knobs) != contract.lines_removed:
+        return None
+    changes: dict[str, bytes | None] = {}
+    texts = git.read_files(home.record, tree, {knob.path for knob in contract.knobs})
+    for knob in contract.knobs:
+        text = (changes.get(knob.path) or texts.get(knob.path) or b"").decode(errors="surrogateescape")
+        if contracts.constants(text).get(knob.name) is None or contracts.constants(text)[knob.name].value != knob.old:
+            return None
+        turned = record.set_constant(text, knob.name, knob.new)
+        if turned is None:
+            return None
+        changes[knob.path] = turned.encode(errors="surrogateescape")
+    return git.tree_with(home.record, tree, changes)
+
+
+def _file_verification(
+    home: Home,
+    ledger: Ledger,
+    charter: Charter,
+    program: str,
+    by: str,
+    members: list[str],
+    tree: str,
+    why: str,
+    runs: int,
+) -> Contract:
+    book = ledger.book
+    head, head_tree = program_head(home, program)
+    commits = [book.experiments[name].commit for name in members]
+    commit = git.commit(home.record, tree, [head, *commits], why)
+    texts, new_texts = gate.texts_of(home, charter, head), gate.texts_of(home, charter, tree)
+    derived = contracts.derive(texts, new_texts, charter)
+    draft = Contract(
+        experiment="E????",
+        why=why,
+        claim="better",
+        expect=sum(v.effect or 0.0 for v in (book.verdicts[m] for m in members)),
+        seat=by,
+        program=program,
+        commit=commit,
+        tree=tree,
+        baseline_commit=head,
+        baseline_tree=head_tree,
+        scale=book.experiments[members[0]].scale,
+        stage="verify",
+        matched=charter.matched,
+        knobs=derived.knobs,
+        new_constants=derived.new_constants,
+        lines_added=derived.lines_added,
+        lines_removed=derived.lines_removed,
+        seeds=_fresh_seeds(book, program, runs),
+        members=tuple(members),
+        created=files.utc_now(),
+    )
+    return gate.file(home, ledger, draft, charter)
+
+
+def _fresh_seeds(book: Book, program: str, count: int) -> tuple[int, ...]:
+    """Seeds this program has never used, neither in its search nor in an earlier verification."""
+    used = [s for c in book.experiments.values() if c.program == program for s in c.seeds]
+    first = max([VERIFY_SEED - 1, *used]) + 1
+    return tuple(range(first, first + count))

@@ -1,0 +1,107 @@
+"""Devices and their leases: which there are, what environment a run on one gets, who holds one. A lease is a kernel lock."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from org import files
+from org.errors import BadInput, LeaseHeld
+
+
+@dataclass(frozen=True)
+class Device:
+    """`name` as in `gpu0`, `cpu1`; `kind` is `cpu` or the GPU's model: numbers of two kinds are never compared."""
+
+    name: str
+    kind: str
+    index: int
+
+
+def discover(spec: str) -> list[Device]:
+    """Devices for `auto`, `cpu:N` or a list of GPU indices such as `0,1`. Raises BadInput naming the allowed forms."""
+    if spec == "auto":
+        return _gpus() or _cpus(len(os.sched_getaffinity(0)))
+    if match := re.fullmatch(r"cpu:([0-9]{1,4})", spec):
+        count, cores = int(match[1]), len(os.sched_getaffinity(0))
+        if not 1 <= count <= 4 * cores:
+            raise BadInput(f"--devices cpu:{count} does not fit {cores} cores; use cpu:1 to cpu:{4 * cores}")
+        return _cpus(count)
+    if re.fullmatch(r"[0-9]+(,[0-9]+)*", spec):
+        wanted = [int(part) for part in spec.split(",")]
+        there = {device.index: device for device in _gpus()}
+        missing = [str(i) for i in wanted if i not in there]
+        if missing or len(set(wanted)) != len(wanted):
+            names = ", ".join(map(str, there)) or "none"
+            raise BadInput(f"--devices {spec}: GPU {', '.join(missing) or 'named twice'} is not there; this machine has: {names}")
+        return [there[i] for i in wanted]
+    raise BadInput(f"--devices {spec!r:.40} is not known; use auto, cpu:N, or GPU numbers such as 0,1")
+
+
+def device_env(device: Device) -> dict[str, str]:
+    """What a run on this device finds in its environment: one core's threads, or one visible GPU."""
+    if device.name.startswith("gpu"):
+        return {"CUDA_VISIBLE_DEVICES": str(device.index)}
+    # PASSIVE: two runs that spin at default settings on two cores ran 3.7-35 times slower
+    return {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def lease(path: Path, device: Device) -> int:
+    """Hold `device` until the returned descriptor and every copy passed on are closed. Raises LeaseHeld naming the holder."""
+    descriptor = files.try_lock(path)
+    if descriptor is None:
+        facts = holder(path) or {}
+        who = f"{facts.get('run', 'another process')} of {facts.get('seat', '?')} since {facts.get('since', '?')}"
+        raise LeaseHeld(f"{device.name} is in use by {who}; wait for it to end")
+    return descriptor
+
+
+def write_holder(descriptor: int, facts: dict[str, Any]) -> None:
+    """Note who holds the lease, for people; truth is the lock itself."""
+    data = json.dumps(facts).encode()
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, data, 0)
+
+
+def holder(path: Path) -> dict[str, Any] | None:
+    """The note of the lease's holder, {} when it left none, None when the device is free."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        facts = files.read_json(path)
+        return facts if isinstance(facts, dict) else {}
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _cpus(count: int) -> list[Device]:
+    return [Device(f"cpu{i}", "cpu", i) for i in range(count)]
+
+
+def _gpus() -> list[Device]:
+    """GPUs by the driver's own tool; none when it is not installed or finds none."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index,name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return []
+    if done.returncode:
+        return []
+    rows = [line.partition(",") for line in done.stdout.splitlines() if line.strip()]
+    return [Device(f"gpu{int(index)}", name.strip(), int(index)) for index, _, name in rows]

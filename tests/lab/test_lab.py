@@ -1,0 +1,237 @@
+"""One experiment, hop by hop, with no office: filed, run, judged, recorded. Real git, real processes, a tiny trainer."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from org import charter as charters
+from org import files
+from org.errors import BadInput, Refused
+from org.lab import dispatch, follow, gate, ledger, record, stacks
+from org.world import git
+
+
+def drive(home, contract):
+    return follow.drive(home, contract.experiment, lambda line: None, poll_s=0.05)
+
+
+def test_an_edit_becomes_an_experiment_with_a_verdict(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    contract = gate.submit(tiny_home, seat, "a larger step for matrices", expect=-0.04)
+    assert [(k.name, k.old, k.new) for k in contract.knobs] == [("MATRIX_LR", 0.02, 0.04)]
+    verdict = drive(tiny_home, contract)
+    assert (verdict.outcome, verdict.tier) == ("win", "tentative")
+    assert verdict.effect is not None and verdict.effect < 0
+    book = ledger.read(tiny_home)
+    assert set(verdict.runs) <= set(book.results)
+    for run in verdict.runs:
+        assert files.read_json(tiny_home.run(run) / "result.json")["metric"] == book.results[run].metric
+    assert ledger.problems(tiny_home) == []
+    assert git.resolve(tiny_home.record, f"refs/org/experiments/{contract.experiment}") == contract.commit
+    assert "MATRIX_LR" in tiny_home.contract(contract.experiment).read_text()
+
+
+def test_the_candidate_branch_carries_tentative_wins_and_the_head_stays(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    before = record.program_head(tiny_home, "main")
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    drive(tiny_home, gate.submit(tiny_home, seat, "why"))
+    dispatch.Dispatcher(tiny_home).tick()
+    assert record.program_head(tiny_home, "main") == before
+    candidate = git.read_file(tiny_home.record, "refs/heads/program/main/candidate", "train.py")
+    assert candidate is not None and b"MATRIX_LR = 0.04" in candidate
+
+
+def test_a_stack_of_two_wins_moves_the_head_once(tiny_home, make_seat, edit) -> None:
+    wins = []
+    for name, old, new in [
+        ("me", "MATRIX_LR = 0.02", "MATRIX_LR = 0.04"),
+        ("you", "WARMDOWN_FRAC = 0.0", "WARMDOWN_FRAC = 0.5"),
+    ]:
+        seat = make_seat(name)
+        edit(seat, old, new)
+        wins.append(gate.submit(tiny_home, seat, f"{name} tries"))
+    for contract in wins:
+        assert drive(tiny_home, contract).outcome == "win"
+    stack = stacks.stack(tiny_home, "main")
+    assert stack is not None and set(stack.members) == {c.experiment for c in wins}
+    assert stacks.stack(tiny_home, "main") is None, "a second stack while one is being measured"
+    assert min(stack.seeds) >= stacks.VERIFY_SEED
+    verdict = drive(tiny_home, stack)
+    assert (verdict.outcome, verdict.tier, verdict.n) == ("win", "verified", 4)
+    dispatch.Dispatcher(tiny_home).tick()
+    dispatch.Dispatcher(tiny_home).tick()
+    book = ledger.read(tiny_home)
+    assert [row["kind"] for row in book.rows].count("head") == 1
+    assert record.program_head(tiny_home, "main")[1] == stack.tree
+    text = git.read_file(tiny_home.record, "refs/heads/program/main/main", "train.py")
+    assert text is not None and b"MATRIX_LR = 0.04" in text and b"WARMDOWN_FRAC = 0.5" in text
+    assert git.resolve(tiny_home.hub, "refs/heads/program/main/main") == stack.commit
+
+
+def test_baseline_runs_are_shared_by_experiments(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    for value in ("0.03", "0.05"):
+        edit(seat, "MATRIX_LR = " + ("0.02" if value == "0.03" else "0.03"), f"MATRIX_LR = {value}")
+        drive(tiny_home, gate.submit(tiny_home, seat, f"try {value}"))
+    runs = [r for r in ledger.read(tiny_home).results.values() if r.arm == "baseline"]
+    assert len({(r.tree, r.seed) for r in runs}) == len(runs)
+    assert all(r.experiment == gate.BANK for r in runs)
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [
+        ("editable", "other.py", "x = 1\n"),
+        ("frozen", "evaluate.py", "def score():\n    return 0\n"),
+    ],
+)
+def test_a_committed_change_outside_the_editable_paths_is_refused(tiny_home, make_seat, edit, rule, path, text) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    worktree = Path(seat.worktree)
+    (worktree / path).write_text(text)
+    for command in (["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
+        subprocess.run(["git", "-C", worktree, *command], check=True)
+    with pytest.raises(Refused) as refused:
+        gate.submit(tiny_home, seat, "why")
+    assert path in [v.path for v in refused.value.violations]
+    assert ledger.read(tiny_home).experiments == {}
+
+
+def test_uncommitted_files_outside_the_editable_paths_are_not_looked_at(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    (Path(seat.worktree) / "notes.txt").write_text("mine")
+    contract = gate.submit(tiny_home, seat, "why")
+    assert git.read_file(tiny_home.record, contract.commit, "notes.txt") is None
+
+
+def test_an_unchanged_tree_and_a_repeated_configuration_are_refused(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    with pytest.raises(Refused):
+        gate.submit(tiny_home, seat, "nothing changed")
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    first = gate.submit(tiny_home, seat, "why")
+    other = make_seat("you")
+    edit(other, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    with pytest.raises(Refused, match=first.experiment):
+        gate.submit(tiny_home, other, "the same again")
+
+
+def test_dry_records_nothing(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    assert gate.submit(tiny_home, seat, "why", dry=True).knobs
+    assert not tiny_home.ledger.exists()
+
+
+@pytest.mark.parametrize(("options", "word"), [({"claim": "best"}, "claim"), ({"scale": "huge"}, "scale")])
+def test_a_bad_argument_is_one_line(tiny_home, make_seat, options, word) -> None:
+    with pytest.raises(BadInput, match=word):
+        gate.submit(tiny_home, make_seat(), "why", **options)
+
+
+def test_a_symbolic_link_in_place_of_the_code_is_refused(tiny_home, make_seat, tmp_path) -> None:
+    seat = make_seat()
+    secret = tmp_path / "secret"
+    secret.write_text("MATRIX_LR = 1\n")
+    path = Path(seat.worktree) / "train.py"
+    path.unlink()
+    path.symlink_to(secret)
+    with pytest.raises(Refused):
+        gate.submit(tiny_home, seat, "why")
+
+
+def test_a_crash_of_the_candidate_is_a_verdict(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04\nraise SystemExit('boom')")
+    verdict = drive(tiny_home, gate.submit(tiny_home, seat, "why"))
+    assert verdict.outcome == "crash"
+    assert "boom" in " ".join(verdict.reasons)
+
+
+FAILPOINTS = ["runner.start", "ledger.launch", "runner.launched", "runner.scored", "runner.result", "ledger.result"]
+
+
+@pytest.mark.parametrize("point", FAILPOINTS)
+def test_a_runner_killed_anywhere_records_its_run_once(tiny_home, make_seat, edit, point) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    contract = gate.submit(tiny_home, seat, "why")
+    os.environ["ORG_FAILPOINT"] = point
+    try:
+        dispatcher = dispatch.Dispatcher(tiny_home)
+        dispatcher.tick()
+        end = time.monotonic() + 20
+        while dispatcher.running() and time.monotonic() < end:
+            time.sleep(0.05)
+    finally:
+        del os.environ["ORG_FAILPOINT"]
+    verdict = drive(tiny_home, contract)
+    assert verdict.outcome == "win"
+    rows = [json.loads(line) for line in tiny_home.ledger.read_text().splitlines()]
+    keys = [row["key"] for row in rows]
+    assert len(keys) == len(set(keys))
+    launched = {row["run"] for row in rows if row["kind"] == "launch"}
+    assert launched == {row["run"] for row in rows if row["kind"] == "result"}
+
+
+def test_a_dispatcher_killed_while_runs_train_loses_and_doubles_nothing(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    contract = gate.submit(tiny_home, seat, "why")
+    code = (
+        "import sys;from pathlib import Path;from org.home import Home;from org.lab import follow;"
+        "follow.drive(Home(Path(sys.argv[1])), sys.argv[2], print)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tiny_home.root), contract.experiment])
+    end = time.monotonic() + 20
+    while not ledger.read(tiny_home).launches and time.monotonic() < end:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert drive(tiny_home, contract).outcome == "win"
+    book = ledger.read(tiny_home)
+    assert [r.run for r in book.results.values() if r.status == "lost"] == []
+    assert len({(r.tree, r.seed) for r in book.results.values()}) == len(book.results)
+
+
+def test_a_torn_last_line_costs_only_itself(tiny_home) -> None:
+    book = ledger.Ledger(tiny_home)
+    book.append("org", "a", {"what": "launch"})
+    with tiny_home.ledger.open("a") as file:
+        file.write('{"seq": 2, "kind": "org", "key"')
+    book.append("org", "b", {"what": "stop"})
+    assert [row["key"] for row in ledger.Ledger(tiny_home).rows()] == ["a", "b"]
+
+
+def test_the_same_key_is_recorded_once(tiny_home) -> None:
+    first, second = ledger.Ledger(tiny_home), ledger.Ledger(tiny_home)
+    assert first.append("org", "k", {}) is not None
+    assert second.append("org", "k", {}) is None
+
+
+def test_an_edited_result_is_named(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    verdict = drive(tiny_home, gate.submit(tiny_home, seat, "why"))
+    text = tiny_home.ledger.read_text()
+    tiny_home.ledger.write_text(text.replace(f'"effect": {verdict.effect}', '"effect": -1.0'))
+    assert any("differs from the record" in p["what"] for p in ledger.problems(tiny_home))
+
+
+def test_start_constants_are_applied_at_import(tiny_home) -> None:
+    text = tiny_home.charter.read_text()
+    tiny_home.charter.write_text(text + "\nstart: {MATRIX_LR: 0.013}\n")
+    record.ensure_record(tiny_home, charters.load(tiny_home))
+    assert b"MATRIX_LR = 0.013" in (git.read_file(tiny_home.record, "refs/heads/base", "train.py") or b"")

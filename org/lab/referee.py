@@ -77,9 +77,7 @@ def _score(home: Home, folder: Path, spec: RunSpec, rules: RefereeSpec) -> dict[
 
     meta = files.read_json(home.referee_data / "meta.json")
     vocab = int(meta["vocab_size"])
-    byte_counts = np.fromfile(
-        home.referee_data / "token_bytes.bin", dtype=np.dtype(meta.get("token_bytes_dtype", "int32"))
-    )
+    byte_counts = np.fromfile(home.referee_data / "token_bytes.bin", dtype=np.uint16)
     splits = ["val", "hidden"] if spec.stage == "verify" else ["val"]
     windows = {name: _windows(np, home.referee_data / f"{name}.bin", spec.eval_tokens, rules) for name in splits}
     with _Child(folder, rules, vocab) as child:

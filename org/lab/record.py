@@ -63,13 +63,20 @@ def ensure_program(home: Home, slug: str) -> str:
     with files.locked(home.leases / "record"):
         if git.resolve(home.record, ref) is None:
             git.update_ref(home.record, ref, base)
-        if not home.program(slug).is_file():
-            facts = {"program": slug, "created": files.utc_now(), "branch": ref.removeprefix("refs/heads/")}
-            files.replace(home.program(slug), files.dump_yaml(facts))
+    note_head(home, slug)
     publish(home)
     head = git.resolve(home.record, ref)
     assert head is not None
     return head
+
+
+def note_head(home: Home, slug: str) -> None:
+    """comms/programs/<slug>.yaml names the measured head: for people, and a file whose change wakes who works on it."""
+    head = git.resolve(home.record, main_ref(slug)) or ""
+    facts = {"program": slug, "branch": f"program/{slug}/main", "head": head}
+    text = files.dump_yaml(facts)
+    if not home.program(slug).is_file() or home.program(slug).read_text() != text:
+        files.replace(home.program(slug), text)
 
 
 def program_head(home: Home, slug: str) -> tuple[str, str]:

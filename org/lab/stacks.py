@@ -83,6 +83,7 @@ def move_head(home: Home, ledger: Ledger, contract: Contract) -> bool:
     elif at != contract.commit:
         return False
     publish(home)
+    record.note_head(home, contract.program)
     row = {
         "program": contract.program,
         "commit": contract.commit,

@@ -28,7 +28,6 @@ from org.world import git
 BANK = "E0000"
 MAX_FILE_BYTES = 1_000_000
 MAX_WHY = 2_000
-AXES = ("lines", "step_s", "vram_mb", "compile_s")
 
 
 def submit(
@@ -102,8 +101,7 @@ def _checked(charter: Charter, why: str, claim: str, scale: str | None) -> str:
         raise BadInput('an experiment says why it is made: org run -m "why"')
     if scale is not None and scale not in charter.scales:
         raise BadInput(f"scale '{scale}' is not in the charter; it has {', '.join(charter.scales)}")
-    if claim != "better" and not (claim.startswith("no-worse:") and claim.removeprefix("no-worse:") in AXES):
-        raise BadInput(f"claim '{claim:.40}' is not known; use better or no-worse:{'|'.join(AXES)}")
+    contracts.check_claim(claim)
     return why
 
 

@@ -76,31 +76,31 @@ def _checked(row: object, where: str) -> Intent:
     return intent
 
 
-def _anchored(intent: Intent, text: str, symbols: dict[str, list[str]] | None) -> list[str]:
+def _anchored(intent: Intent, text: str, symbols: dict[str, list[ast.stmt]] | None) -> list[str]:
     """The code an intent watches, in a form that knows no comments and no place; empty when it is not there."""
     if symbols is not None and intent.anchor in symbols:
-        return symbols[intent.anchor]
+        return [_code(node) for node in symbols[intent.anchor]]
     rows = (" ".join(row.partition("#")[0].split()) for row in text.splitlines())
     return sorted(row for row in rows if intent.anchor in row)
 
 
-def _symbols(text: str) -> dict[str, list[str]] | None:
+def _symbols(text: str) -> dict[str, list[ast.stmt]] | None:
     """Functions, classes and assigned module names, by dotted name; None when the text is not Python."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[ast.stmt]] = {}
 
     def visit(body: Iterable[ast.stmt], prefix: str) -> None:
         for node in body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                found.setdefault(prefix + node.name, []).append(_code(node))
+                found.setdefault(prefix + node.name, []).append(node)
                 visit(node.body, f"{prefix}{node.name}.")
             elif isinstance(node, ast.Assign | ast.AnnAssign) and not prefix:
                 for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                     if isinstance(target, ast.Name):
-                        found.setdefault(target.id, []).append(_code(node))
+                        found.setdefault(target.id, []).append(node)
 
     visit(tree.body, "")
     return found

@@ -1,0 +1,1 @@
+"""How fast an organisation makes verified progress, and whether it fools itself."""

@@ -1,0 +1,351 @@
+"""What an experiment is, read off its diff: knobs turned, rules broken, comments to put back. Pure; knows no git.
+
+Files arrive as `{path: (mode, sha)}` of the whole tree and `{path: text}` of the editable part.
+Not a security boundary: it stops mistakes and the known tricks; the frozen files laid over every export stop the rest.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import Any
+
+from org.errors import BadInput, did_you_mean
+from org.evidence.comments import restore_comments, strip_docstrings
+from org.records import Charter, KnobChange, Violation
+
+__all__ = [
+    "GAINS",
+    "Constant",
+    "Derived",
+    "SourceError",
+    "check_claim",
+    "constants",
+    "derive",
+    "matches",
+    "restore_comments",
+    "violations",
+]
+
+MAX_FILE_BYTES = 512 * 1024
+
+# What a `no-worse:AXIS` claim may name as gained. Less is better on every one of them.
+GAINS = ("lines", "step_s", "train_s", "total_s", "first_step_s", "compile_s", "vram_mb", "params", "flops")
+
+# Imported by name from code that scores or trains: a file of this name anywhere in the tree is a trap, not an idea.
+IMPORTED = frozenset({"torch", "numpy", "tiktoken", "rustbpe", "yaml", "nanochat", "org"})
+# Loaded by the interpreter or a test runner without being asked for.
+SELF_LOADING = frozenset({"sitecustomize", "usercustomize", "conftest"})
+BINARY_MODULES = (".pth", ".so", ".pyd", ".pyc", ".pyo", ".dylib", ".egg-link")
+
+
+class SourceError(ValueError):
+    """A Python text that does not parse; `line` says where."""
+
+    def __init__(self, message: str, line: int | None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+@dataclass(frozen=True)
+class Constant:
+    name: str
+    value: Any
+    line: int
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What `derive` read off a diff. Lines count code: blank lines and comment lines of Python files are left out."""
+
+    knobs: tuple[KnobChange, ...]
+    new_constants: tuple[str, ...]
+    lines_added: int
+    lines_removed: int
+    ablations_owed: tuple[str, ...]
+    is_empty: bool  # nothing that runs differs: no change at all, or comments and layout only
+
+
+def check_claim(claim: str) -> str:
+    """`claim` if it is `better` or `no-worse:AXIS`; else BadInput with the allowed forms."""
+    kind, _, axis = claim.partition(":")
+    if claim == "better" or (kind == "no-worse" and axis in GAINS):
+        return claim
+    if kind == "no-worse":
+        raise BadInput(
+            f"claim '{claim}' must name what is gained{did_you_mean(axis, GAINS)}: "
+            + ", ".join(f"no-worse:{name}" for name in GAINS)
+        )
+    raise BadInput(f"claim '{claim}' is neither 'better' nor 'no-worse:AXIS', as in no-worse:lines")
+
+
+# --- reading the code --------------------------------------------------------------------------------------------
+
+
+def constants(source: str) -> dict[str, Constant]:
+    """Module-level `UPPER_CASE = literal` assignments, the last one of a name. Raises SourceError with the line."""
+    found = {}
+    for node in parse(source).body:
+        name, value = _assignment(node)
+        if name is None or value is None:
+            continue
+        try:
+            found[name] = Constant(name, ast.literal_eval(value), node.lineno)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue  # computed from other things: code, not a constant
+    return found
+
+
+def parse(source: str) -> ast.Module:
+    """The module's tree. Raises SourceError for whatever the compiler would not take."""
+    try:
+        return ast.parse(source)
+    except SyntaxError as error:
+        raise SourceError(error.msg or "invalid syntax", error.lineno) from None
+    except (ValueError, RecursionError, MemoryError) as error:  # NUL bytes; nesting beyond the parser's stack
+        raise SourceError(str(error) or "too deeply nested", None) from None
+
+
+def derive(base: Mapping[str, str], candidate: Mapping[str, str], charter: Charter) -> Derived:
+    """What changed between the editable texts of two trees, by path. Raises SourceError when the candidate's Python
+    does not parse; a base that does not (the candidate may mend it) has no constants."""
+    knobs: list[KnobChange] = []
+    fresh: list[str] = []
+    added = removed = 0
+    code_changed = False
+    for path in sorted({*base, *candidate}):
+        old, new = base.get(path, ""), candidate.get(path, "")
+        if old == new and (path in base) == (path in candidate):
+            continue
+        more, less = _line_counts(old, new, is_python=path.endswith(".py"))
+        added, removed = added + more, removed + less
+        if not path.endswith(".py"):
+            code_changed = True
+            continue
+        after = constants(new)
+        try:
+            before = constants(old)
+        except SourceError:
+            code_changed = True
+            continue
+        turned = {n for n in before.keys() & after.keys() if repr(before[n].value) != repr(after[n].value)}
+        knobs += [KnobChange(n, path, after[n].line, before[n].value, after[n].value) for n in turned]
+        fresh += sorted(after.keys() - before.keys())
+        code_changed |= _skeleton(old, turned) != _skeleton(new, turned) or (path in base) != (path in candidate)
+    knobs.sort(key=lambda knob: (knob.path, knob.line))
+    owed = [f"without-{knob.name}" for knob in knobs] if len(knobs) + code_changed > 1 else []
+    if owed and code_changed:
+        owed.append("without-code")
+    return Derived(tuple(knobs), tuple(fresh), added, removed, tuple(owed), not knobs and not code_changed)
+
+
+def _assignment(node: ast.stmt) -> tuple[str | None, ast.expr | None]:
+    """Name and value of `NAME = …` or `NAME: T = …` at module level; (None, None) for any other statement."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target: ast.expr = node.targets[0]
+    elif isinstance(node, ast.AnnAssign):
+        target = node.target
+    else:
+        return None, None
+    if isinstance(target, ast.Name) and re.fullmatch(r"[A-Z][A-Z0-9_]*", target.id):
+        return target.id, node.value
+    return None, None
+
+
+def _skeleton(source: str, without: set[str]) -> str:
+    """The code as one text that knows no comments, docstrings or layout, nor the values of the constants named."""
+    tree = parse(source)
+    strip_docstrings(tree)
+    for node in tree.body:
+        if _assignment(node)[0] in without:
+            assert isinstance(node, ast.Assign | ast.AnnAssign)
+            node.value = ast.Constant(None)
+    return ast.dump(tree)
+
+
+def _line_counts(old: str, new: str, is_python: bool) -> tuple[int, int]:
+    """Lines added and removed."""
+    before, after = _counted(old, is_python), _counted(new, is_python)
+    added = removed = 0
+    for tag, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if tag != "equal":
+            added, removed = added + d - c, removed + b - a
+    return added, removed
+
+
+def _counted(text: str, is_python: bool) -> list[str]:
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return [line for line in lines if not (is_python and line.lstrip().startswith("#"))]
+
+
+# --- the rules ---------------------------------------------------------------------------------------------------
+
+
+def matches(path: str, glob: str) -> bool:
+    """Whether `path` fits `glob`: `*` and `?` stay within one folder, `**` crosses folders, `folder/` is all below it."""
+    return _compiled(glob).fullmatch(path) is not None
+
+
+@lru_cache(maxsize=256)
+def _compiled(glob: str) -> re.Pattern[str]:
+    if glob.endswith("/"):
+        glob += "**"
+    pattern, i = "", 0
+    while i < len(glob):
+        if glob.startswith("**/", i):
+            pattern, i = pattern + "(?:[^/]+/)*", i + 3
+        elif glob.startswith("**", i):
+            pattern, i = pattern + ".*", i + 2
+        elif glob[i] == "*":
+            pattern, i = pattern + "[^/]*", i + 1
+        elif glob[i] == "?":
+            pattern, i = pattern + "[^/]", i + 1
+        elif glob[i] == "[" and (end := glob.find("]", i + 2)) > 0:
+            inside = glob[i + 1 : end].replace("\\", r"\\").replace("[", r"\[")
+            inside = "^/" + inside[1:] if inside.startswith("!") else inside.replace("^", r"\^")
+            pattern, i = pattern + f"[{inside}]", end + 1
+        else:
+            pattern, i = pattern + re.escape(glob[i]), i + 1
+    try:
+        return re.compile(pattern, re.DOTALL)
+    except re.error:  # such as the range [z-a]: then it is a name, not a pattern
+        return re.compile(re.escape(glob))
+
+
+Files = Mapping[str, tuple[str, str]]  # path -> (git mode, sha)
+
+
+def violations(
+    base_files: Files, cand_files: Files, texts_base: Mapping[str, str], texts_cand: Mapping[str, str], charter: Charter
+) -> list[Violation]:
+    """Every reason to refuse the candidate tree, each with what to do about it. An empty list means it may run."""
+    changed = sorted(p for p in {*base_files, *cand_files} if base_files.get(p) != cand_files.get(p))
+    found = []
+    for path in changed:
+        problem = (
+            _frozen(path, charter)
+            or _shape(path, base_files, cand_files)
+            or _look_alike(path, base_files, cand_files, charter)
+            or _outside(path, base_files, cand_files, charter)
+        )
+        if problem:
+            found.append(problem)
+    found += _bad_texts(texts_base, texts_cand)
+    if not found:
+        found += _nothing(texts_base, texts_cand, changed, charter)
+    return found
+
+
+def _one_of(path: str, globs: Iterable[str]) -> bool:
+    return any(matches(path, glob) for glob in globs)
+
+
+def _frozen(path: str, charter: Charter) -> Violation | None:
+    if not _one_of(path, charter.frozen):
+        return None
+    return Violation(
+        "frozen", path, None, f"{path} is frozen by the charter; put it back as it is on the program's head"
+    )
+
+
+def _shape(path: str, base: Files, cand: Files) -> Violation | None:
+    if path not in cand:
+        return None
+    mode, before = cand[path][0], base.get(path, ("100644", ""))[0]
+    kinds = {"120000": "a symbolic link", "160000": "a submodule"}
+    if mode in kinds:
+        message = f"{path} is {kinds[mode]}, which points outside what is measured; commit a regular file"
+        return Violation("mode", path, None, message)
+    if mode != before:
+        return Violation(
+            "mode", path, None, f"the mode of {path} is {mode}, not {before}; run `chmod {before[-3:]}` on it"
+        )
+    return None
+
+
+def _outside(path: str, base: Files, cand: Files, charter: Charter) -> Violation | None:
+    if _one_of(path, charter.editable):
+        return None
+    verb = "changed" if path in base and path in cand else "added" if path in cand else "removed"
+    message = f"{path} was {verb}, and only {', '.join(charter.editable)} may change; take it out of the commit"
+    return Violation("editable-only", path, None, message)
+
+
+def _look_alike(path: str, base: Files, cand: Files, charter: Charter) -> Violation | None:
+    """A new file that something imports, loads or reads in place of what it seems to be."""
+    if path in base or path not in cand:
+        return None
+    why = _mistaken_for(path, base, charter)
+    return Violation("look-alike", path, None, f"{path} {why}; give it another name or drop it") if why else None
+
+
+def _mistaken_for(path: str, base: Files, charter: Charter) -> str:
+    parts = PurePosixPath(path)
+    names = [part.partition(".")[0] for part in parts.parts]
+    if not path.isascii() or not path.isprintable() or "\\" in path:
+        return "has characters that read as others"
+    twin = next((other for other in base if other != path and other.casefold() == path.casefold()), None)
+    if twin:
+        return f"differs from {twin} by letter case only"
+    if path.endswith(BINARY_MODULES) or "__pycache__" in parts.parts:
+        return "is loaded in place of source that people can read"
+    if names[-1] in SELF_LOADING:
+        return "is loaded by the interpreter without being imported"
+    shadowed = next((f"{folder}.py" for folder in parts.parents if f"{folder}.py" in base), None)
+    if shadowed:
+        return f"lies in a folder that is imported in place of {shadowed}"
+    if path.endswith(".py") and any(other.startswith(path[:-3] + "/") for other in base):
+        return f"has the name of the folder {path[:-3]}/"
+    # the first folder is where the code under study itself lies
+    inner = names[1:] if len(names) > 1 and any(o.startswith(f"{parts.parts[0]}/") for o in base) else names
+    hidden = next((name for name in inner if name in IMPORTED), None)
+    if hidden:
+        return f"is imported in place of {hidden}"
+    if str(parts.parent) in _import_roots(charter) and names[-1] in sys.stdlib_module_names and path.endswith(".py"):
+        return f"is imported in place of Python's own {names[-1]}"
+    if len(names) > 1 and "." in _import_roots(charter) and names[0] in sys.stdlib_module_names:
+        return f"is imported in place of Python's own {names[0]}"
+    return ""
+
+
+def _import_roots(charter: Charter) -> set[str]:
+    """Folders of the tree that Python searches first: the root for `-m`, a script's own folder."""
+    scripts = [word for word in charter.command.split() if word.endswith(".py")]
+    return {".", *(str(PurePosixPath(script).parent) for script in scripts)}
+
+
+def _bad_texts(base: Mapping[str, str], cand: Mapping[str, str]) -> list[Violation]:
+    found = []
+    for path, text in sorted(cand.items()):
+        if base.get(path) == text:
+            continue
+        size = len(text.encode(errors="replace"))
+        if size > MAX_FILE_BYTES:
+            message = (
+                f"{path} has {size // 1024} KB, more than {MAX_FILE_BYTES // 1024}; data does not belong in the code"
+            )
+            found.append(Violation("size", path, None, message))
+        elif path.endswith(".py"):
+            try:
+                parse(text)
+            except SourceError as error:
+                where = f" line {error.line}" if error.line else ""
+                message = f"{path}{where}: {error}; mend it, then run again"
+                found.append(Violation("syntax", path, error.line, message))
+    return found
+
+
+def _nothing(base: Mapping[str, str], cand: Mapping[str, str], changed: list[str], charter: Charter) -> list[Violation]:
+    allowed = ", ".join(charter.editable)
+    if not changed and dict(base) == dict(cand):
+        return [Violation("empty", None, None, f"nothing changed: edit an editable path first: {allowed}")]
+    if derive(base, cand, charter).is_empty:
+        message = f"only comments or layout changed, so there is nothing to measure: change code in {allowed}"
+        return [Violation("empty", None, None, message)]
+    return []

@@ -149,6 +149,31 @@ class Home:
         """The folder of one seat: seat.json (identity), events.jsonl (its program's own events), pane.log, held, key."""
         return self.seats / name
 
+    def seat_file(self, name: str) -> Path:
+        return self.seat(name) / "seat.json"
+
+    def seat_events(self, name: str) -> Path:
+        """Written by the seat's own program, one JSON object a line; in its environment as ORG_EVENTS."""
+        return self.seat(name) / "events.jsonl"
+
+    def seat_pane(self, name: str) -> Path:
+        """When the seat's pane was started, and its restarts: what the office keeps about it."""
+        return self.seat(name) / "pane.json"
+
+    def held(self, name: str) -> Path:
+        """Exists while `org hold` is on: nothing is typed into the seat's pane."""
+        return self.seat(name) / "held"
+
+    @property
+    def office_notes(self) -> Path:
+        """How far the office has told people of verdicts."""
+        return self.comms / "office.json"
+
+    @property
+    def processes(self) -> Path:
+        """One JSON file each time a process was run: what was asked, whom, when."""
+        return self.comms / "processes"
+
     @property
     def standups(self) -> Path:
         return self.comms / "standup"

@@ -39,7 +39,9 @@ def discover(spec: str) -> list[Device]:
         missing = [str(i) for i in wanted if i not in there]
         if missing or len(set(wanted)) != len(wanted):
             names = ", ".join(map(str, there)) or "none"
-            raise BadInput(f"--devices {spec}: GPU {', '.join(missing) or 'named twice'} is not there; this machine has: {names}")
+            raise BadInput(
+                f"--devices {spec}: GPU {', '.join(missing) or 'named twice'} is not there; this machine has: {names}"
+            )
         return [there[i] for i in wanted]
     raise BadInput(f"--devices {spec!r:.40} is not known; use auto, cpu:N, or GPU numbers such as 0,1")
 
@@ -47,18 +49,21 @@ def discover(spec: str) -> list[Device]:
 def device_env(device: Device) -> dict[str, str]:
     """What a run on this device finds in its environment: one core's threads, or one visible GPU."""
     if device.name.startswith("gpu"):
-        return {"CUDA_VISIBLE_DEVICES": str(device.index)}
+        # PCI_BUS_ID: CUDA's own order is fastest first, nvidia-smi's is not
+        return {"CUDA_VISIBLE_DEVICES": str(device.index), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     # PASSIVE: two runs that spin at default settings on two cores ran 3.7-35 times slower
     return {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def lease(path: Path, device: Device) -> int:
     """Hold `device` until the returned descriptor and every copy passed on are closed. Raises LeaseHeld naming the holder."""
-    descriptor = files.try_lock(path)
-    if descriptor is None:
-        facts = holder(path) or {}
+    while (descriptor := files.try_lock(path)) is None:
+        facts = holder(path)
+        if facts is None:
+            continue  # freed meanwhile, or only another reader's probe was in the way
         who = f"{facts.get('run', 'another process')} of {facts.get('seat', '?')} since {facts.get('since', '?')}"
         raise LeaseHeld(f"{device.name} is in use by {who}; wait for it to end")
+    os.ftruncate(descriptor, 0)  # the note of the last holder
     return descriptor
 
 
@@ -90,7 +95,8 @@ def _cpus(count: int) -> list[Device]:
 
 
 def _gpus() -> list[Device]:
-    """GPUs by the driver's own tool; none when it is not installed or finds none."""
+    """GPUs by the driver's own tool, those hidden by CUDA_VISIBLE_DEVICES (a cluster's allocation) left out; none when
+    the tool is not installed or finds none."""
     try:
         done = subprocess.run(
             ["nvidia-smi", "--query-gpu=index,name", "--format=csv,noheader"],
@@ -104,4 +110,12 @@ def _gpus() -> list[Device]:
     if done.returncode:
         return []
     rows = [line.partition(",") for line in done.stdout.splitlines() if line.strip()]
-    return [Device(f"gpu{int(index)}", name.strip(), int(index)) for index, _, name in rows]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    allowed = (
+        None if visible is None or "-" in visible else set(visible.split(","))
+    )  # "-": UUIDs, which are not indices
+    return [
+        Device(f"gpu{int(index)}", name.strip(), int(index))
+        for index, _, name in rows
+        if allowed is None or index.strip() in allowed
+    ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,7 +59,8 @@ class BadTree(GitError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a tree. `type` is blob, or commit for a submodule; `size` in bytes, 0 for a submodule."""
+    """One line of a tree. `type` is blob, or commit for a submodule; `size` in bytes, 0 for a submodule or an
+    object that is missing."""
 
     path: str
     mode: str
@@ -243,7 +245,7 @@ def list_tree(git_dir: Path, commit: str) -> list[Entry]:
     for line in out.split(b"\0")[:-1]:
         head, name = line.split(b"\t", 1)
         mode, kind, sha, size = head.decode().split()
-        entries.append(Entry(os.fsdecode(name), mode, kind, sha, int(size) if size != "-" else 0))
+        entries.append(Entry(os.fsdecode(name), mode, kind, sha, int(size) if size.isdigit() else 0))
     return entries
 
 
@@ -589,21 +591,28 @@ def _run(
     settings = [part for setting in _SETTINGS for part in ("-c", setting)]
     verb = next((word for word in arguments if not word.startswith("-") and "/" not in word), "git")
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["git", *settings, *arguments],
-            input=stdin,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=_environment(env or {}),
-            timeout=timeout_s,
             cwd=cwd or "/",  # the caller's own folder may be gone, or may be a repository
-            check=False,
+            start_new_session=True,  # git leaves its transport helpers behind; Ctrl-C must not stop half a write
         )
     except FileNotFoundError:
         if shutil.which("git") is None:
             raise MissingTool("git is not installed; install it with `apt-get install git`") from None
         raise
-    except subprocess.TimeoutExpired:
-        raise GitError(f"git {verb} was not done in {timeout_s:.0f} s") from None
+    with process:
+        try:
+            out, err = process.communicate(stdin, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise GitError(f"git {verb} was not done in {timeout_s:.0f} s") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    done = subprocess.CompletedProcess(process.args, process.returncode, out, err)
     if done.returncode not in accept:
         said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
         raise GitError(f"git {verb}: {said[0][:300]}")

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def boot_id() -> str:
 def identity(pid: int) -> Identity | None:
     """Who `pid` is now, or None when there is no such process or only its zombie."""
     facts = _stat(pid)
-    return None if facts is None or facts[0] == "Z" else Identity(boot_id(), pid, facts[2])
+    return None if facts is None or facts[0] in "ZX" else Identity(boot_id(), pid, facts[2])
 
 
 def is_alive(who: Identity) -> bool:
@@ -43,7 +43,7 @@ def descendants(pid: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for child in _pids():
         facts = _stat(child)
-        if facts is not None and facts[0] != "Z":
+        if facts is not None and facts[0] not in "ZX":
             children.setdefault(facts[1], []).append(child)
     found, queue = [], [pid]
     while queue:
@@ -117,23 +117,28 @@ def kill_all(pids: Callable[[], Iterable[int]], limit_s: float, sign: int = sign
 
 
 def end_tree(root: int, grace_s: float = 0.5, keep: int | None = None) -> None:
-    """End every descendant of `root`: TERM, then KILL after the grace. In a subreaper this includes those with sessions of
-    their own. Children of the caller are reaped, except `keep`, which the caller waits for itself."""
-    for pid in descendants(root):
+    """End `root` and every descendant: TERM, then KILL after the grace. The caller itself may be `root` and lives on: in a
+    subreaper that reaches those with sessions of their own, also after their parents died; elsewhere they are missed.
+    Children of the caller are reaped, except `root` and `keep`, which the caller waits for itself."""
+
+    def left() -> list[int]:
+        is_other = root != os.getpid() and identity(root) is not None
+        return [*descendants(root), *([root] if is_other else [])]
+
+    spared = {root, keep}
+    for pid in left():
         _signal(pid, signal.SIGTERM)
     end = time.monotonic() + grace_s
-    while descendants(root) and time.monotonic() < end:
-        _reap(keep)
+    while left() and time.monotonic() < end:
+        _reap(spared)
         time.sleep(0.01)
     last = time.monotonic() + 10
-    while (left := descendants(root)) and time.monotonic() < last:
-        for pid in left:
+    while (alive := left()) and time.monotonic() < last:
+        for pid in alive:
             _signal(pid, signal.SIGKILL)
-        _reap(keep)
-        if left == [keep]:
-            return
+        _reap(spared)
         time.sleep(0.01)
-    _reap(keep)
+    _reap(spared)
 
 
 def spawn_detached(argv: list[str], env: dict[str, str], cwd: Path, log: Path, pass_fds: tuple[int, ...] = ()) -> int:
@@ -192,11 +197,11 @@ def _signal(pid: int, sign: int) -> None:
         pass  # gone meanwhile
 
 
-def _reap(keep: int | None) -> None:
-    """Reap this process's dead children, `keep` left for the caller."""
+def _reap(spared: Collection[int | None]) -> None:
+    """Reap this process's dead children, those in `spared` left for the caller."""
     own = [pid for pid in _pids() if (facts := _stat(pid)) and facts[0] == "Z" and facts[1] == os.getpid()]
     for pid in own:
-        if pid != keep:
+        if pid not in spared:
             try:
                 os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:

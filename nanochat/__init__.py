@@ -1,0 +1,1 @@
+"""nanochat: a small GPT and its recipe, the code under study. `prepare` is frozen, `train` is what research edits."""

@@ -1,0 +1,271 @@
+"""What every own brain does alike: mail, typed commands, states, results. Decides nothing about research."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from org import charter as charter_
+from org.agents import knobs as knobs_
+from org.agents import search
+from org.agents.tools import Calls, Events, Mailbox, Reply, load_seat, seats
+from org.errors import BadInput
+from org.home import Home
+from org.records import Knob
+
+MAIL_EVERY_S = 0.5
+BACKOFF_S = 2.0  # the first wait after anything failed or was refused; doubles
+BACKOFF_MAX_S = 60.0
+LEAVE_S = 5.0  # how long `quit` waits for letters that are still to be sent
+
+Say = Callable[[str, str], None]
+
+
+class Brain:
+    """Callbacks for a Repl. `step` is called whenever no `org` command is under way."""
+
+    commands = {  # noqa: RUF012 - what `help` prints; each brain has its own
+        "help": "this list",
+        "status": "what I am doing, and what came of it",
+        "pause": "start nothing new; what runs goes on",
+        "resume": "go on",
+        "try NAME=VALUE": "run exactly this as the next experiment",
+        "idea TEXT": "write an idea down for the organisation",
+        "quit": "leave this program; the organisation may start it again",
+    }
+
+    def __init__(
+        self,
+        home: Home,
+        name: str,
+        *,
+        say: Say,
+        leave: Callable[[], None],
+        environ: Mapping[str, str],
+        argv: list[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.home, self.name, self.say, self.leave, self.clock = home, name, say, leave, clock
+        self.seat = load_seat(home, name)
+        self.charter = charter_.load(home)
+        self.knobs: dict[str, Knob] = self.charter.knobs
+        self.events = Events(Path(environ.get("ORG_EVENTS") or home.seat_events(name)))
+        self.mailbox = Mailbox(home.mailbox(name))
+        self.calls = Calls(argv, {**environ, "ORG_HOME": str(home.root), "ORG_SEAT": name}, clock)
+        self.trials: list[search.Trial] = []
+        self.has_results = False
+        self.is_paused = False
+        self.plan = ""
+        self.not_before = 0.0  # nothing new of my own before this moment
+        self.failures = 0
+        self.leave_by: float | None = None  # told to quit: what was begun is finished first
+        self._mail_at = -100.0
+        self._results_at = -100.0
+        self._ledger_seen: tuple[int, int] | None = None
+
+    # --- for the Repl
+
+    def start(self) -> None:
+        self.events.become("ready", f"{self.seat.role} {self.name} is ready")
+
+    def poll(self) -> float:
+        """One turn of everything; returns after how many seconds it wants the next."""
+        self.calls.poll()
+        now = self.clock()
+        if now - self._mail_at >= MAIL_EVERY_S:
+            self._mail_at = now
+            self._look_for_mail()
+        if self.leave_by is not None:
+            if not self.calls.is_busy or now > self.leave_by:
+                self.leave()
+        elif not self.calls.is_busy:
+            self.step()
+        return 0.1 if self.calls.is_busy else MAIL_EVERY_S
+
+    def on_line(self, line: str) -> None:
+        """One typed line: a command, or a remark that is passed on."""
+        word, _, rest = line.strip().partition(" ")
+        handler = getattr(self, f"type_{word.lower()}", None)
+        if not word:
+            return
+        if handler is None:
+            self.type_other(line.strip())
+            return
+        try:
+            handler(rest.strip())
+        except BadInput as error:
+            self.say(str(error), "bad")
+
+    def stop(self) -> None:
+        self.calls.close()
+        self.events.become("exit", "the program ended")
+
+    # --- for each brain to fill in
+
+    def step(self) -> None:
+        raise NotImplementedError
+
+    def on_letter(self, letter: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def on_results(self, before: dict[str, search.Trial]) -> None:
+        """`self.trials` is new; `before` is what was known, by experiment."""
+
+    def report(self) -> str:
+        """What I did, what I learned, what I do next: the answer to the standup."""
+        raise NotImplementedError
+
+    def status(self) -> list[str]:
+        raise NotImplementedError
+
+    # --- typed commands
+
+    def type_help(self, rest: str) -> None:
+        width = max(map(len, self.commands))
+        for command, what in self.commands.items():
+            self.say(f"{command:<{width}}  {what}", "plain")
+        self.say("Anything else you type is noted and passed on.", "dim")
+
+    def type_status(self, rest: str) -> None:
+        for line in self.status():
+            self.say(line, "plain")
+
+    def type_pause(self, rest: str) -> None:
+        self.is_paused = True
+        self.events.become("paused", "paused by the person at the pane")
+        self.say("Paused: I start nothing new. What runs goes on; resume when you like.", "ask")
+
+    def type_resume(self, rest: str) -> None:
+        self.is_paused = False
+        self.not_before = 0.0
+        self.events.become("working", "resumed")
+        self.say("Going on.", "plain")
+
+    def type_quit(self, rest: str) -> None:
+        self.leave_by = self.clock() + LEAVE_S
+        self.say("Leaving; the organisation may start me again.", "dim")
+
+    def type_idea(self, rest: str) -> None:
+        if not rest:
+            raise BadInput("write it as idea TEXT, for example idea a longer warmdown should settle the matrices")
+        self.calls.add("idea", "--json", "--", rest, done=self._after("The idea is written down"), first=True)
+
+    def type_other(self, line: str) -> None:
+        self.events.note("note", line)
+        to = self.chief()
+        if to == self.name:
+            self.say("Noted; I bring it up at the standup.", "dim")
+            return
+        text = f"The person at {self.name}'s pane says: {line}"
+        self.calls.add(
+            "send", to or "human", "--json", "--", text, done=self._after(f"Noted, and sent to {to or 'human'}")
+        )
+
+    # --- shared tools
+
+    def chief(self) -> str | None:
+        """The leading chief's name, or None when this organisation has none."""
+        return next((seat.name for seat in seats(self.home) if seat.role.startswith("chief")), None)
+
+    def intend(self, text: str) -> None:
+        """Say the next step, once each time it changes."""
+        if text != self.plan:
+            self.plan = text
+            self.events.note("plan", text)
+
+    def back_off(self) -> float:
+        """Wait before anything new of my own, longer each time in a row; returns the seconds."""
+        wait: float = min(BACKOFF_S * 2.0**self.failures, BACKOFF_MAX_S)
+        self.failures += 1
+        self.not_before = self.clock() + wait
+        return wait
+
+    def has_news(self, every_s: float = 2.0) -> bool:
+        """Whether the ledger grew since the results were last read, asked at most every so often."""
+        return self._ledger() != self._ledger_seen and self.clock() - self._results_at >= every_s
+
+    def refresh(self) -> None:
+        """Read the results again; `on_results` follows when the reply is there."""
+        seen = self._ledger()
+        self._results_at = self.clock()
+
+        def done(reply: Reply) -> None:
+            if not reply.is_ok or not isinstance(reply.value, list):
+                self.complain("I cannot read the results", reply)
+                return
+            before = {trial.experiment: trial for trial in self.trials}
+            self.trials = search.history([row for row in reply.value if isinstance(row, dict)])
+            self._ledger_seen, is_first = seen, not self.has_results
+            self.has_results = True
+            self.on_results({t.experiment: t for t in self.trials} if is_first else before)
+
+        self.calls.add("results", "--json", done=done)
+
+    def answer(self, letter: dict[str, Any]) -> None:
+        """Answer a question by letter: a question to me never waits for a person."""
+        text = self.report()
+        sender = str(letter.get("from") or "human")
+        about = ["--about", str(letter["about"])] if letter.get("about") else []
+        args = ["send", sender, "--json", "--kind", "report", "--reply-to", str(letter.get("id") or ""), *about]
+        self.calls.add(*args, "--", text, done=self._after(f"Answered {sender}"), first=True)
+        self.say(f"{sender} asks: {_first_line(letter)}", "ask")
+
+    def settings(self, letter: dict[str, Any]) -> list[tuple[Knob, knobs_.Value]]:
+        """`name = value` orders in a letter from the chief or the person; from anyone else they are talk."""
+        if letter.get("from") not in ("human", self.chief()):
+            return []
+        return knobs_.settings_in(str(letter.get("body") or ""), self.knobs)
+
+    def complain(self, what: str, reply: Reply) -> None:
+        wait = self.back_off()
+        self.say(f"{what}: {reply.error or f'exit code {reply.code}'}. I try again in {wait:.0f} s.", "bad")
+
+    def _after(self, sentence: str) -> Callable[[Reply], None]:
+        def done(reply: Reply) -> None:
+            if reply.is_ok:
+                self.say(f"{sentence}.", "dim")
+            else:
+                self.say(f"That did not work: {reply.error or f'exit code {reply.code}'}", "bad")
+
+        return done
+
+    def _look_for_mail(self) -> None:
+        unread = self.mailbox.unread()
+        if not unread or (self.clock() < self.not_before and self.failures > 3):
+            return
+        self.mailbox.asked |= unread
+        self.calls.add("inbox", "--json", done=self._on_inbox, first=True)
+
+    def _on_inbox(self, reply: Reply) -> None:
+        if not reply.is_ok or not isinstance(reply.value, list):
+            self.mailbox.asked.clear()
+            self.complain("I cannot read my mail", reply)
+            return
+        letters = [letter for letter in reply.value if isinstance(letter, dict)]
+        for letter in letters:
+            if letter.get("kind") == "question":
+                self.answer(letter)
+            else:
+                self.on_letter(letter)
+        if letters:
+            self.events.note("processed", letters=[str(letter.get("id")) for letter in letters])
+
+    def _ledger(self) -> tuple[int, int] | None:
+        try:
+            stat = self.home.ledger.stat()
+        except FileNotFoundError:
+            return None
+        return stat.st_size, stat.st_mtime_ns
+
+
+def _first_line(letter: dict[str, Any]) -> str:
+    lines = str(letter.get("body") or "").strip().splitlines()
+    return lines[0][:200] if lines else "(nothing)"
+
+
+def heard(letter: dict[str, Any]) -> str:
+    """How a letter is shown: who, its first line, and whether its signature held."""
+    unsigned = "" if letter.get("verified", True) else " (unverified)"
+    return f"{letter.get('from')}{unsigned}: {_first_line(letter)}"

@@ -1,0 +1,209 @@
+"""What an own brain works with: `org` subprocesses that never block it, its events file, its mailbox folder.
+
+The only module of the room that starts processes of the organisation. Reads mail only to see that there is some.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from org import files
+from org.errors import BadInput
+from org.home import Home
+from org.records import Seat
+
+CALL_LIMIT_S = 300.0  # an `org` command that takes longer is ended; the gate's own locks wait far less
+
+
+@dataclass(frozen=True)
+class Reply:
+    """How one `org` command ended: its exit code, its JSON document (None when it printed none), its line on stderr."""
+
+    code: int
+    value: Any
+    error: str
+
+    @property
+    def is_ok(self) -> bool:
+        return self.code == 0
+
+
+@dataclass
+class _Call:
+    args: Sequence[str]
+    done: Callable[[Reply], None]
+
+
+class Calls:
+    """`org` commands, one after another, in the background. `poll` delivers what has ended; nothing here waits."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], clock: Callable[[], float]) -> None:
+        self.argv, self.env, self.clock = list(argv), dict(env), clock
+        self.waiting: deque[_Call] = deque()
+        self.running: _Call | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._out: IO[bytes] | None = None
+        self._err: IO[bytes] | None = None
+        self._since = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        return self.running is not None or bool(self.waiting)
+
+    def add(self, *args: str, done: Callable[[Reply], None] | None = None, first: bool = False) -> None:
+        """Run `org *args` when its turn comes; `done` gets the reply. `first` goes before what waits."""
+        call = _Call(args, done or (lambda reply: None))
+        if first:
+            self.waiting.appendleft(call)
+        else:
+            self.waiting.append(call)
+        self._start()
+
+    def poll(self) -> None:
+        """Deliver the running command's reply if it has ended, and start the next."""
+        if self.running is None or self._process is None:
+            self._start()
+            return
+        code = self._process.poll()
+        if code is None:
+            if self.clock() - self._since > CALL_LIMIT_S:
+                self._process.kill()
+            return
+        call, out, error = self.running, self._text(self._out), self._text(self._err)
+        self.running = self._process = None
+        try:
+            value = json.loads(out)
+        except ValueError:
+            value = None
+        call.done(Reply(code, value, error.strip().splitlines()[-1] if error.strip() else ""))
+        self._start()
+
+    def close(self) -> None:
+        """Drop what waits. The command that runs is left to end by itself: half a filing is worse than a late one."""
+        self.waiting.clear()
+
+    def _start(self) -> None:
+        if self.running is not None or not self.waiting:
+            return
+        self.running = self.waiting.popleft()
+        # files instead of pipes: a large answer never blocks the command, and nothing has to be read meanwhile
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - closed in _text
+        self._since = self.clock()
+        try:
+            self._process = subprocess.Popen(
+                [*self.argv, *self.running.args],
+                stdin=subprocess.DEVNULL,
+                stdout=self._out,
+                stderr=self._err,
+                env=self.env,
+                start_new_session=True,  # Ctrl-C in the pane is for the researcher, not for a filing half done
+            )
+        except OSError as error:
+            call, self.running = self.running, None
+            call.done(Reply(127, None, f"cannot start {self.argv[0]}: {error}"))
+
+    @staticmethod
+    def _text(file: IO[bytes] | None) -> str:
+        if file is None:
+            return ""
+        with file:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+
+class Events:
+    """The seat's events file: one line for each thing that happened, a state only when it changed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state = ""
+
+    def note(self, event: str, text: str = "", **more: Any) -> None:
+        row = {"t": files.utc_now(), "event": event, "text": text, **more}
+        try:
+            files.append_line(self.path, json.dumps(row, ensure_ascii=False))
+        except OSError:
+            pass  # a full disk must not end the researcher; the office sees the silence
+
+    def become(self, state: str, text: str = "") -> None:
+        """Say the state if it differs from the last one said."""
+        if (state, text) != (self.state, getattr(self, "_text", "")):
+            self.state, self._text = state, text
+            self.note(state, text)
+
+
+class Mailbox:
+    """One seat's mailbox folder, looked at by name only: the letters are read through `org inbox`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked: set[str] = set()
+
+    def unread(self) -> set[str]:
+        """Names of the letters in new/ that were not handed to `org inbox` yet."""
+        try:
+            names = {entry.name for entry in os.scandir(self.folder / "new") if not entry.name.startswith(".")}
+        except FileNotFoundError:
+            return set()
+        self.asked &= names
+        return names - self.asked
+
+    def letters(self, kind: str) -> list[tuple[dict[str, Any], str]]:
+        """Letters of one kind lying here, read and unread, oldest first: what a restarted seat was told before."""
+        found = []
+        for part in ("cur", "new"):
+            for path in sorted((self.folder / part).glob("*")) if (self.folder / part).is_dir() else []:
+                try:
+                    if path.stat().st_size > files.MAX_YAML_BYTES:
+                        continue
+                    fields, body = files.front_matter(path.read_text(encoding="utf-8"), str(path))
+                except (OSError, UnicodeDecodeError, BadInput):
+                    continue  # a torn or hostile letter: `org doctor` speaks about those
+                if fields.get("kind") == kind:
+                    found.append((fields, body))
+        return sorted(found, key=lambda letter: str(letter[0].get("created", "")))
+
+
+def org_argv(environ: Mapping[str, str]) -> list[str]:
+    """The command every call begins with: $ORG_COMMAND (a JSON list) if set, else this Python's `-m org`."""
+    given = environ.get("ORG_COMMAND")
+    if not given:
+        return [sys.executable, "-m", "org"]
+    try:
+        argv = json.loads(given)
+    except ValueError:
+        argv = shlex.split(given)
+    if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
+        raise BadInput('ORG_COMMAND must be a JSON list of words, such as ["org"]')
+    return argv
+
+
+def load_seat(home: Home, name: str) -> Seat:
+    """The seat's identity from its file. Raises BadInput when the seat does not exist."""
+    row = files.read_json(home.seat_file(name))
+    if not isinstance(row, dict):
+        raise BadInput(f"no seat {name!r:.40} in {home.root}; make one with `org seat {name}`")
+    return Seat.from_dict(row)
+
+
+def seats(home: Home) -> list[Seat]:
+    """Every seat of the organisation, by name, j2 before j10."""
+    found = []
+    for path in home.seats.glob("*/seat.json"):
+        row = files.read_json(path)
+        if isinstance(row, dict):
+            try:
+                found.append(Seat.from_dict(row))
+            except TypeError:
+                continue  # half of a seat: being made right now
+    return sorted(found, key=lambda seat: (len(seat.name), seat.name))

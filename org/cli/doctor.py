@@ -1,0 +1,144 @@
+"""`doctor`: is everything here that this home needs, and does the record agree with itself. Mends nothing that is evidence."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from org.cli import view
+from org.cli.verb import Call, as_json, pass_call, print_json, say, verb
+from org.errors import OrgError
+from org.home import Home
+
+Finding = tuple[str, bool, str]  # what, is it well, one line
+
+
+@verb("doctor", "org doctor", "org doctor --json")
+@as_json
+@pass_call
+def doctor(call: Call, is_json: bool) -> int | None:
+    """Check tools, charter, org folders, processes, code, record and results; exit 1 when something is wrong."""
+    found = list(checks(call.home))
+    if is_json:
+        rows = [{"check": what, "ok": ok, "note": note} for what, ok, note in found]
+        print_json({"ok": all(ok for _, ok, _ in found), "checks": rows})
+    else:
+        lines = [[what, "ok" if ok else "WRONG", note] for what, ok, note in found]
+        say(view.table(("check", "", "found"), lines, [None if ok else "red" for _, ok, _ in found]))
+    return None if all(ok for _, ok, _ in found) else 1
+
+
+def checks(home: Home) -> Iterator[Finding]:
+    yield "python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    for tool, flag in (("git", "--version"), ("tmux", "-V")):
+        yield tool, shutil.which(tool) is not None, _version(tool, flag)
+    yield from _named(
+        ("charter", lambda: _charter(home)), ("code", lambda: _code(home)), ("org folders", lambda: _folders(home))
+    )
+    yield from _named(
+        ("devices", lambda: _devices(home)), ("torch", lambda: _torch(home)), ("disk", lambda: _disk(home))
+    )
+    yield "isolation", True, "none: agents run as you, so tampering is detected, not prevented"
+    yield from _named(("record", lambda: _record(home)), ("mail", lambda: _mail(home)))
+
+
+def _named(*rows: tuple[str, Callable[[], str]]) -> Iterator[Finding]:
+    """Each check's own line, or the error it met."""
+    for what, check in rows:
+        try:
+            yield what, True, check()
+        except OrgError as error:
+            yield what, False, " ".join(str(error).split())
+
+
+def _version(tool: str, flag: str) -> str:
+    if shutil.which(tool) is None:
+        return f"not installed; apt-get install {tool}"
+    done = subprocess.run([tool, flag], capture_output=True, text=True, timeout=20, check=False)
+    return done.stdout.strip()
+
+
+def _charter(home: Home) -> str:
+    from org import charter, schema
+
+    loaded = charter.from_plain(schema.charter(home.charter))
+    return f"{loaded.metric.name} {loaded.metric.direction}, scale {loaded.scale}, {len(loaded.knobs)} knobs"
+
+
+def _code(home: Home) -> str:
+    from org import charter
+    from org.lab import record
+
+    return f"{len(record.read_code(home, charter.load(home)))} files of {record.code_path(home, charter.load(home))}"
+
+
+def _folders(home: Home) -> str:
+    from org import schema
+    from org.team import processes
+
+    parent = home.org_folder("x").parent
+    names = sorted(p.name for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
+    if not names:
+        raise OrgError(f"{parent} has no org folder; `org launch` needs one")
+    for name in names:
+        schema.org_folder(home.org_folder(name))
+        processes.load(home.org_folder(name))
+    return ", ".join(names)
+
+
+def _devices(home: Home) -> str:
+    from org.lab.dispatch import devices_in_force
+
+    return ", ".join(device.name for device in devices_in_force(home))
+
+
+def _torch(home: Home) -> str:
+    from org import charter
+
+    needed = charter.load(home).referee is not None
+    if importlib.util.find_spec("torch") is not None:
+        return "installed"
+    if needed:
+        raise OrgError("not installed, and this charter's runs need it; run scripts/setup")
+    return "not installed; this charter does not need it"
+
+
+def _disk(home: Home) -> str:
+    free = shutil.disk_usage(home.root).free / 2**30
+    if free < 1:
+        raise OrgError(f"{free:.1f} GB free at {home.root}; a night of runs needs more")
+    return f"{free:.0f} GB free, {_size(home.comms) / 2**20:.0f} MB in comms/"
+
+
+def _size(folder: Path) -> int:
+    return sum(
+        (Path(parent) / name).lstat().st_size
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if (Path(parent) / name).exists()
+    )
+
+
+def _record(home: Home) -> str:
+    from org.lab import ledger
+
+    if not home.ledger.is_file():
+        return "no run yet"
+    problems = ledger.problems(home)
+    if problems:
+        raise OrgError(
+            f"{len(problems)} problems, first line {problems[0]['line']}: {problems[0]['what']}; `org results --check`"
+        )
+    return f"{len(ledger.read(home).rows)} ledger lines agree with the record and the result files"
+
+
+def _mail(home: Home) -> str:
+    bad = sorted(home.mail.glob("*/bad/*")) if home.mail.is_dir() else []
+    if bad:
+        return f"{len(bad)} files that were no letters were set aside, the last is {bad[-1]}"
+    return "no letter was set aside"

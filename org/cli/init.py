@@ -1,0 +1,182 @@
+"""`init`: a home from this installation's prompts, or from a few facts about somebody's own code. Checks all, then makes all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import click
+
+import org
+from org import files
+from org.cli.verb import as_json, print_json, say, verb
+from org.errors import BadInput, OrgError
+from org.home import Home
+
+INSTALLATION = Path(org.__file__).resolve().parents[1]
+PARTS = ("prompts", "comms", "worktrees")
+
+
+@verb(
+    "init",
+    "org init ~/research",
+    'org init my-org --code ../nanogpt --command "python train.py" --metric val_loss:lower --editable train.py',
+)
+@click.argument("folder", metavar="DIR")
+@click.option("--code", metavar="PATH", help="The code under study: a git repository or a folder. Default: nanochat/.")
+@click.option(
+    "--command", metavar="CMD", help="How it is trained; may hold {seed} {out} {steps} {scale}. [python train.py]"
+)
+@click.option(
+    "--metric", metavar="NAME:lower", help="What its summary prints, and which way is better. [val_bpb:lower]"
+)
+@click.option("--editable", multiple=True, metavar="GLOB", help="What research may change. [train.py]")
+@click.option("--frozen", multiple=True, metavar="GLOB", help="What it may never change.")
+@click.option("--task", metavar="FILE", help="A charter to use.")
+@as_json
+def init(
+    folder: str,
+    code: str | None,
+    command: str | None,
+    metric: str | None,
+    editable: tuple[str, ...],
+    frozen: tuple[str, ...],
+    task: str | None,
+    is_json: bool,
+) -> None:
+    """Make a home in DIR: prompts/ (what people write), comms/ (what the org knows), worktrees/ (what agents write)."""
+    root = Path(folder).expanduser().resolve()
+    check_room(root)
+    derived = [name for name, given in (("--command", command), ("--metric", metric), ("--editable", editable), ("--frozen", frozen)) if given]  # fmt: skip
+    if derived and not code:
+        raise BadInput(f"{derived[0]} describes code of your own; name it with --code PATH")
+    if task and derived:
+        raise BadInput(f"--task brings a whole charter; write {derived[0]} into it instead")
+    if task:
+        text = from_file(Path(task), code)
+    elif code:
+        text = derive(source(code), command or "python train.py", metric or "val_bpb:lower", editable, frozen)
+    else:
+        text = from_file(INSTALLATION / "prompts" / "charter.yaml", None)
+    make(root, text, with_all=code is None)
+    if is_json:
+        print_json({"home": str(root)})
+    else:
+        say(f"{root}: {', '.join(f'{part}/' for part in PARTS)}")
+        say(f"read {root / 'prompts' / 'charter.yaml'}, then: org --home {root} launch --chief 1 --juniors 8")
+
+
+def check_room(root: Path) -> None:
+    """Raises BadInput when `root` cannot become a home."""
+    if (root / "prompts" / "charter.yaml").exists():
+        raise BadInput(f"{root} is a home already; edit {root / 'prompts' / 'charter.yaml'}, or name another folder")
+    first = next(p for p in (root, *root.parents) if p.exists())
+    if not first.is_dir():
+        raise BadInput(f"{first} is a file; name a folder")
+    for part in PARTS:
+        place = root / part
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise BadInput(f"{place} is there and not empty; name another folder")
+
+
+def source(code: str) -> Path:
+    path = Path(code).expanduser().resolve()
+    if not path.is_dir():
+        raise BadInput(f"--code {code}: {path} is no repository or folder")
+    return path
+
+
+def from_file(path: Path, code: str | None) -> str:
+    """A charter file with its `code` line made absolute, since it moves; everything else stays as it was written."""
+    row = files.read_yaml(path)
+    named = row.get("code") if isinstance(row, dict) else None
+    if code is None and (not isinstance(named, str) or Path(named).is_absolute()):
+        return path.read_text(encoding="utf-8")  # what is wrong with it is said by the validation
+    places = (
+        [source(code)]
+        if code
+        else [(place / str(named)).resolve() for place in (Path.cwd(), path.parent, INSTALLATION)]
+    )
+    if path.is_relative_to(INSTALLATION):
+        places.reverse()
+    there = next((place for place in places if place.is_dir()), places[0])
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    at = next((i for i, line in enumerate(lines) if line.startswith("code:")), None)
+    if at is None:
+        return "".join(lines) + f"code: {json.dumps(str(there), ensure_ascii=False)}\n"
+    lines[at] = f"code: {json.dumps(str(there), ensure_ascii=False)}\n"
+    return "".join(lines)
+
+
+def derive(code: Path, command: str, metric: str, editable: tuple[str, ...], frozen: tuple[str, ...]) -> str:
+    """A charter for code that only prints a summary; its numbers have trust `reported`."""
+    name, colon, direction = metric.partition(":")
+    if not name or (colon and direction not in ("lower", "higher")):
+        raise BadInput(f"--metric '{metric:.60}' is not allowed; write NAME:lower or NAME:higher, as in val_bpb:lower")
+    row = {
+        "task": f"{'Raise' if direction == 'higher' else 'Lower'} {name} of {code.name} at equal training tokens.",
+        "code": str(code),
+        "command": command,
+        "metric": {"name": name, "direction": direction or "lower"},
+        "editable": list(editable) or ["train.py"],
+        "frozen": list(frozen),
+        "scale": "home",
+        "scales": {"home": {"steps": 300, "bank": 4, "deadline_s": 600}},
+        "matched": "tokens",
+        "knobs": {},
+        "rules": {},
+    }
+    head = (
+        "# The charter: what this organisation is for. The command prints a summary after a line `---`, as `key: value`\n"
+        f"# lines with {name} among them; it may use {{seed}} {{out}} {{steps}} {{scale}}, or RUN_SEED RUN_OUT RUN_STEPS from its\n"
+        "# environment. Name the constants that research may turn under `knobs`, so that the offline researcher finds them.\n"
+    )
+    return head + files.dump_yaml(row)
+
+
+def make(root: Path, charter_text: str, with_all: bool) -> None:
+    """Check the charter against the code in a place of its own, then bring the whole home into place at once."""
+    with tempfile.TemporaryDirectory(prefix="org-init-") as staging:
+        try:
+            _check(Home(Path(staging).resolve()), charter_text)
+        except OrgError as error:
+            text = str(error).replace(str(Path(staging).resolve()), str(root))
+            raise type(error)(text) from None
+    root.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{root.name}-init-", dir=root.parent))
+    try:
+        _fill(Home(staged), charter_text, with_all)
+        staged.chmod(0o755)
+        if not root.exists():
+            staged.rename(root)
+            return
+        for part in reversed(PARTS):  # prompts/ last: its charter makes the folder a home
+            if (root / part).is_dir():
+                (root / part).rmdir()
+            (staged / part).rename(root / part)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _check(home: Home, text: str) -> None:
+    from org import charter, schema
+    from org.lab import record
+
+    files.replace(home.charter, text)
+    record.read_code(home, charter.from_plain(schema.charter(home.charter)))
+
+
+def _fill(home: Home, text: str, with_all: bool) -> None:
+    ours = INSTALLATION / "prompts"
+    if with_all and ours.is_dir():
+        shutil.copytree(ours, home.prompts)
+    elif (ours / "orgs").is_dir():
+        shutil.copytree(ours / "orgs", home.prompts / "orgs")
+    files.replace(home.charter, text)
+    for place in (home.comms, home.worktrees):
+        files.replace(place / ".gitignore", "*\n!README.md\n")
+        readme = INSTALLATION / place.name / "README.md"
+        if readme.is_file():
+            shutil.copyfile(readme, place / "README.md")

@@ -1,0 +1,111 @@
+"""`results`: every verdict as a table, as CSV, as JSON; `--check` holds ledger, record and result files against each other."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from org.cli import view
+from org.cli.verb import Call, as_json, pass_call, print_json, say, verb
+
+HEAD = ("experiment", "verdict", "effect ± se", "z", "n", "program", "seat", "commit", "change")
+
+
+@verb("results", "org results", "org results --csv", "org results --check --json")
+@click.option("--check", is_flag=True, help="Compare ledger, record and result files; exit 1 when they disagree.")
+@click.option("--csv", "is_csv", is_flag=True, help="As CSV.")
+@click.option("--kept", is_flag=True, help="Only what was kept: wins, and changes shown to do no harm.")
+@as_json
+@pass_call
+def results(call: Call, check: bool, is_csv: bool, kept: bool, is_json: bool) -> int | None:
+    """Every experiment with its verdict: effect (candidate - baseline) and its standard error, z, and tier."""
+    from org.lab import ledger
+
+    home = call.home
+    if check:
+        return _check(ledger.problems(home), len(ledger.read(home).rows), is_json)
+    book = ledger.read(home)
+    shown = rows(book)
+    if kept:
+        shown = [row for row in shown if row["verdict"] and row["verdict"]["outcome"] in ("win", "holds")]
+    if is_json:
+        print_json(shown)
+    elif is_csv:
+        _print_csv(shown)
+    elif not book.experiments:
+        say("no experiment yet; `org launch` or `org run` makes some")
+    else:
+        colours = [view.OUTCOME_COLOURS.get((row["verdict"] or {}).get("outcome", "")) for row in shown]
+        say(view.table(HEAD, [_line(row) for row in shown], colours) if shown else "nothing kept yet")
+        say(f"\n{_summary(book)}")
+    return None
+
+
+def _summary(book: Any) -> str:
+    verdicts = list(book.verdicts.values())
+    wins = [verdict for verdict in verdicts if verdict.outcome == "win"]
+    verified = sum(verdict.tier == "verified" for verdict in wins)
+    return f"{len(book.results)} runs, {len(verdicts)} verdicts, {len(wins)} wins of which {verified} verified"
+
+
+def rows(book: Any) -> list[dict[str, Any]]:
+    """The rows of `--json`: every experiment, oldest first; one without a verdict has null."""
+    from org.cli.run import verdict_row
+
+    return [
+        {
+            "experiment": name,
+            "program": contract.program,
+            "seat": contract.seat,
+            "commit": contract.commit,
+            "description": contract.description,
+            "claim": contract.claim,
+            "expect": contract.expect,
+            "knobs": [{"name": knob.name, "old": knob.old, "new": knob.new} for knob in contract.knobs],
+            "verdict": verdict_row(book.verdicts.get(name)),
+            "stage": contract.stage,
+            "members": list(contract.members),
+        }
+        for name, contract in book.experiments.items()
+    ]
+
+
+def _line(row: dict[str, Any]) -> list[str]:
+    verdict = row["verdict"] or {}
+    marks = [m for m in (verdict.get("tier"), "reported" if verdict.get("trust") == "reported" else None) if m]
+    said = verdict.get("outcome", "open") + (f" ({', '.join(marks)})" if marks else "")
+    effect, se, z = verdict.get("effect"), verdict.get("se"), verdict.get("z")
+    number = "-" if effect is None else f"{effect:+.4f}" + (f" ± {se:.4f}" if se is not None else "")
+    count = str(verdict.get("n", "-"))
+    shown_z = "-" if z is None else f"{z:.1f}"
+    return [
+        row["experiment"], said, number, shown_z, count, row["program"], row["seat"], row["commit"][:7], row["description"]
+    ]  # fmt: skip
+
+
+def _print_csv(shown: list[dict[str, Any]]) -> None:
+    import csv
+
+    from org.files import printable
+
+    fields = ("outcome", "tier", "effect", "se", "z", "n", "matched_on", "trust")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["experiment", "program", "seat", "commit", "claim", "expect", *fields, "description"])
+    for row in shown:
+        verdict = row["verdict"] or {}
+        first = [row[name] for name in ("experiment", "program", "seat", "commit", "claim", "expect")]
+        writer.writerow(
+            [*first, *(verdict.get(name) for name in fields), " ".join(printable(row["description"]).split())]
+        )
+
+
+def _check(problems: list[dict[str, Any]], lines: int, is_json: bool) -> int | None:
+    if is_json:
+        print_json({"ok": not problems, "lines": lines, "problems": problems})
+    else:
+        for problem in problems:
+            say(f"line {problem['line']}: {problem['what']}")
+        say(f"{lines} ledger lines, {len(problems)} problems")
+    return 1 if problems else None

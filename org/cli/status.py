@@ -1,0 +1,108 @@
+"""`status`: who is there, what runs, what waits, what is best. Computed from files and locks; needs no office."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from org import files
+from org.cli import view
+from org.cli.verb import Call, as_json, pass_call, print_json, say, verb
+from org.home import Home
+
+STATE_COLOURS = {
+    "starting": "yellow",
+    "ready": "cyan",
+    "working": "green",
+    "waiting-for-run": "blue",
+    "asking": "magenta",
+    "held": "yellow",
+    "gone": "red",
+}
+
+
+@verb("status", "org status", "org status --json")
+@as_json
+@pass_call
+def status(call: Call, is_json: bool) -> None:
+    """Seats, devices, queue and the best results, as they are now."""
+    facts = collect(call.home)
+    if is_json:
+        print_json(facts)
+    else:
+        say(render(facts))
+
+
+def collect(home: Home) -> dict[str, Any]:
+    """The document of `status --json`, section 12 of the design."""
+    from org.evidence import progress
+    from org.lab import follow, ledger
+    from org.team import seats
+
+    book = ledger.read(home)
+    return {
+        "org": organisation(home),
+        "seats": seats.states(home, book),
+        "devices": follow.device_table(home, book),
+        "queue": follow.queue(home, book),
+        "best": progress.best(book.verdicts, book.experiments),
+        "runs": len(book.results),
+    }
+
+
+def organisation(home: Home) -> dict[str, Any]:
+    from org.team import roster, seats
+
+    facts = roster.facts(home)
+    running = seats.is_running(home)
+    return {
+        "home": str(home.root),
+        "running": running,
+        "since": facts.get("since") if running else None,
+        "isolation": facts.get("isolation", "none"),
+        "office_pid": office_pid(home) if running else None,
+    }
+
+
+def office_pid(home: Home) -> int | None:
+    """What the office wrote into its lock file."""
+    note = files.read_json(home.office_lock)
+    if isinstance(note, dict):
+        note = note.get("pid")
+    return note if isinstance(note, int) and not isinstance(note, bool) else None
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The same for people: plain text, aligned."""
+    org = facts["org"]
+    state = f"running since {view.ago(org['since'])}" if org["running"] else "not running; `org launch` starts it"
+    parts = [f"{view.paint(org['home'], 'bold')}  {state}  isolation: {org['isolation']}  runs: {facts['runs']}"]
+    if facts["seats"]:
+        rows = [[_shown(seat, name) for name in SEAT_FIELDS] for seat in facts["seats"]]
+        colours = [STATE_COLOURS.get(str(seat["state"])) for seat in facts["seats"]]
+        parts.append(
+            view.table(("seat", "role", "backend", "program", "device", "state", "mail", "experiment"), rows, colours)
+        )
+    rows = [[d["name"], d["kind"], d["holder"] or "free", d["run"] or ""] for d in facts["devices"]]
+    parts.append(view.table(("device", "kind", "holder", "run"), rows))
+    if facts["queue"]:
+        rows = [[q["experiment"], q["seat"], q["run"] or "-", q["waiting_for"]] for q in facts["queue"]]
+        parts.append(view.table(("experiment", "seat", "run", "waiting for"), rows))
+    parts.append("\n".join(f"best {tier:10} {_best(facts['best'][tier])}" for tier in ("verified", "tentative")))
+    return "\n\n".join(parts)
+
+
+SEAT_FIELDS = ("name", "role", "backend", "program", "device", "state", "mail_waiting", "experiment")
+
+
+def _shown(seat: dict[str, Any], name: str) -> str:
+    value = seat.get(name)
+    if name == "state" and seat.get("held"):
+        return f"{value} (held)"
+    return "-" if value is None else str(value)
+
+
+def _best(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "none yet"
+    error = f" ± {row['se']:.4f}" if row.get("se") is not None else ""
+    return f"{row['experiment']} {row['effect']:+.4f}{error}  {view.cut(row['description'], 80)}"

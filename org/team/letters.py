@@ -1,0 +1,116 @@
+"""The office's own letters: a verdict to who filed it and to the chief, a moved head to who works on it. Each once.
+
+A letter's id is made of the experiment's, so a crash between sending and remembering sends nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from org import files
+from org.errors import OrgError
+from org.failpoint import failpoint
+from org.home import ID_PATTERN, Home
+from org.lab.dispatch import sentence
+from org.records import Charter, Verdict
+from org.team import mail, seats
+
+if TYPE_CHECKING:
+    from org.lab.ledger import Book
+
+SENDER = "office"
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A letter to be sent. `seq`: the ledger line it tells of."""
+
+    seq: int
+    id: str
+    to: tuple[str, ...]
+    about: str
+    body: str
+
+
+def deliver(home: Home, book: Book, charter: Charter) -> list[str]:
+    """Send what the ledger holds and was not told yet; returns what could not be delivered."""
+    notes = files.read_json(home.office_notes) or {}
+    told = int(notes.get("told", 0))
+    last = book.rows[-1]["seq"] if book.rows else 0
+    if last <= told:
+        return []
+    programs = {seat.name: seat.program for seat in seats.all_seats(home)}
+    problems = []
+    for letter in outgoing(book, charter, mail.seats(home), programs, told):
+        for box in letter.to:
+            try:
+                mail.send(home, SENDER, box, letter.body, kind="verdict", about=letter.about, letter_id=letter.id)
+            except OrgError as error:
+                problems.append(f"letter {letter.id} to {box}: {error}")
+        failpoint("letters.sent")
+    files.replace_json(home.office_notes, {**notes, "told": last})
+    return problems
+
+
+def outgoing(
+    book: Book, charter: Charter, roles: Mapping[str, str], programs: Mapping[str, str], told: int
+) -> list[Outgoing]:
+    """The letters that follow from the ledger's lines after `told`. Pure; roles, programs: by seat."""
+    chiefs = [name for name, role in roles.items() if role.startswith("chief")]
+    found = []
+    for row in book.rows:
+        if row.get("seq", 0) <= told:
+            continue
+        name = str(row.get("experiment"))
+        if row.get("kind") == "verdict" and name in book.experiments:
+            to = _known([_seat_of(book, name), *_members(book, name), *chiefs], roles)
+            found.append(Outgoing(row["seq"], f"verdict-{name.lower()}", to, name, _verdict(book, charter, name)))
+        elif row.get("kind") == "head" and name in book.experiments:
+            program = str(row.get("program"))
+            has_letter = {_seat_of(book, name), *_members(book, name), *chiefs}
+            to = tuple(seat for seat, at in programs.items() if at == program and seat not in has_letter)
+            body = f"{_head(row)}\n\nBring your worktree up to it with `org seat NAME --sync`, NAME being yours.\n"
+            found.append(Outgoing(row["seq"], f"head-{name.lower()}", _known(list(to), roles), name, body))
+    return found
+
+
+def waiting_ids(home: Home, seat: str) -> list[str]:
+    """Ids of unread letters, by a look at the folder."""
+    folder = home.mailbox(seat) / "new"
+    names = sorted(path.stem for path in folder.glob("*.md")) if folder.is_dir() else []
+    return [name for name in names if ID_PATTERN.fullmatch(name)]
+
+
+def _seat_of(book: Book, experiment: str) -> str:
+    return book.experiments[experiment].seat
+
+
+def _members(book: Book, experiment: str) -> list[str]:
+    """Who filed what a stack is made of."""
+    return [book.experiments[m].seat for m in book.experiments[experiment].members if m in book.experiments]
+
+
+def _known(names: list[str], roles: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(name for name in dict.fromkeys(names) if name in roles or name == "human")
+
+
+def _verdict(book: Book, charter: Charter, name: str) -> str:
+    verdict, contract = book.verdicts[name], book.experiments[name]
+    lines = [sentence(verdict, contract, charter), ""]
+    lines += [f"- {files.printable(reason, 300)}" for reason in verdict.reasons]
+    lines += [f"- {_expectation(verdict)}"] if verdict.expect is not None else []
+    head = next((row for row in book.rows if row.get("kind") == "head" and row.get("experiment") == name), None)
+    if head is not None:
+        lines += ["", f"{_head(head)}; `org seat NAME --sync` brings a worktree up to it."]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _expectation(verdict: Verdict) -> str:
+    measured = "not measured" if verdict.effect is None else f"measured {verdict.effect:+.4f}"
+    return f"expected {verdict.expect:+.4f}, {measured}"
+
+
+def _head(row: Mapping[str, object]) -> str:
+    return f"The head of {row.get('program')} moved to {str(row.get('commit'))[:7]} by {row.get('experiment')}"

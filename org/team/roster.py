@@ -1,0 +1,232 @@
+"""Who sits in this organisation, on which device, for how long: a plan made from the org folder and the options. Pure.
+
+Also the one reader and writer of comms/org.json, the facts of this launch. Starts nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from org import files
+from org.errors import BadInput, did_you_mean
+from org.home import RESERVED_SEATS, Home, check_id, seat_branch
+from org.records import Charter, Record, Seat
+
+MAX_SEATS = 64
+PANES_PER_PAGE = 9
+PERSON = "person"  # the backend of a seat without a program: a person or a script works there
+DEFAULT_ORG = "chief-juniors"
+DEFAULT_AGENTS = "offline"
+WINDOW_NAMES = ("office", "shell")
+
+Agents = Sequence[tuple[str, int | None]]
+
+
+@dataclass(frozen=True)
+class Budget(Record):
+    """At most so many seconds or launched runs; both None is no limit."""
+
+    seconds: float | None = None
+    runs: int | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `org launch` was asked for; None means not said. `agents` as `agents.base.parse_agents` returns it."""
+
+    chief: int | None = None
+    juniors: int | None = None
+    agents: Agents | None = None
+    org: str | None = None
+    devices: str | None = None
+    budget: Budget | None = None
+
+    @property
+    def names_a_roster(self) -> bool:
+        return any(value is not None for value in (self.chief, self.juniors, self.agents, self.org))
+
+
+@dataclass(frozen=True)
+class PlannedSeat(Record):
+    name: str
+    role: str
+    backend: str
+    program: str
+    branch: str
+    worktree: str
+    device: str | None
+    page: int  # of the grid, from 1
+    pane: int  # on its page, from 0
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        return self.name, self.role, self.backend
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a launch will make. `devices_spec` is what `devices.discover` understands."""
+
+    org: str
+    seats: tuple[PlannedSeat, ...]
+    devices: tuple[str, ...]
+    devices_spec: str
+    socket: str
+    budget: Budget | None = None  # None: not said
+    is_named: bool = field(default=True)  # the roster was asked for, not taken over from the launch before
+
+    @property
+    def roster(self) -> set[tuple[str, str, str]]:
+        return {seat.identity for seat in self.seats}
+
+
+def parse_budget(text: str) -> Budget:
+    """`90s`, `5m`, `2h` or `100runs`. Raises BadInput naming the forms."""
+    match = re.fullmatch(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(s|m|h|d)", text)
+    if match and float(match[1]) > 0:
+        return Budget(seconds=float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]])
+    match = re.fullmatch(r"([0-9]{1,7})runs?", text)
+    if match and int(match[1]) > 0:
+        return Budget(runs=int(match[1]))
+    raise BadInput(f"--budget '{text:.40}' is not known; write 90s, 5m, 2h or 100runs")
+
+
+def plan(
+    home: Home,
+    charter: Charter,
+    folder: dict[str, Any],
+    options: Options,
+    existing: Sequence[Seat],
+    devices: Sequence[str],
+    previous: dict[str, Any] | None = None,
+) -> Plan:
+    """Seats with their programs, branches, devices and panes. folder: `schema.org_folder(...)`; devices: names in force;
+    previous: org.json of the launch before. Options that name no roster bring back the one before. Raises BadInput."""
+    before = (previous or {}).get("roster") or []
+    if not options.names_a_roster and before:
+        who = [(row["name"], row["role"], row["backend"]) for row in before]
+    else:
+        who = _dealt(_places(folder, options), options.agents)
+    _check_places(who)
+    has_chief = any(_is_chief(role) for _, role, _ in who)
+    programs = {seat.name: seat.program for seat in existing}
+    workers = [name for name, role, _ in who if not _is_chief(role)] or [name for name, _, _ in who]
+    seats = []
+    for place, (name, role, backend) in enumerate(who):
+        # without a chief nobody moves a junior, so its own name is its line of research
+        program = programs.get(name) or ("main" if has_chief else name)
+        device = devices[workers.index(name) % len(devices)] if devices and name in workers else None
+        page, pane = place // PANES_PER_PAGE + 1, place % PANES_PER_PAGE
+        branch = seat_branch(program, name)
+        seats.append(PlannedSeat(name, role, backend, program, branch, str(home.worktree(name)), device, page, pane))
+    return Plan(
+        org=options.org or (previous or {}).get("org") or DEFAULT_ORG,
+        seats=tuple(seats),
+        devices=tuple(devices),
+        devices_spec=options.devices or (previous or {}).get("devices_spec") or "auto",
+        socket=home.socket,
+        budget=options.budget,
+        is_named=options.names_a_roster,
+    )
+
+
+def _places(folder: dict[str, Any], options: Options) -> list[tuple[str, str, str | None]]:
+    """(name, role, backend of the folder or None), in the folder's order; the options' counts replace the folder's."""
+    wanted = {"chief": options.chief, "junior": options.juniors}
+    places: list[tuple[str, str, str | None]] = []
+    roles = [row["role"] for row in folder["seats"]]
+    for role, count in wanted.items():
+        if count and role not in roles:
+            raise BadInput(f"this org has no role '{role}'{did_you_mean(role, roles)}; it has {', '.join(roles)}")
+    seen: set[str] = set()
+    for row in folder["seats"]:
+        role = row["role"]
+        asked = wanted.get(role)
+        # a role given in two lines keeps both; an option's count goes to its first line
+        count = row["count"] if asked is None else 0 if role in seen else asked
+        seen.add(role)
+        if not 0 <= count <= MAX_SEATS:
+            raise BadInput(f"{count} seats of role '{role}' are not allowed; use 0 to {MAX_SEATS}")
+        pattern = row.get("names") or ("j{n}" if role == "junior" else None)
+        for number in range(1, count + 1):
+            if pattern:
+                name = pattern.replace("{n}", str(number))
+            else:
+                stem = row.get("name") or role
+                name = stem if number == 1 else f"{stem}{number}"
+            places.append((name, role, row.get("backend")))
+    return places
+
+
+def _dealt(places: list[tuple[str, str, str | None]], agents: Agents | None) -> list[tuple[str, str, str]]:
+    """Each place with its backend. Counts are dealt to all seats in order when they add up to all, else to the juniors
+    and every other seat gets the first program; a program without a count takes what is left."""
+    if agents is None:
+        return [(name, role, backend or DEFAULT_AGENTS) for name, role, backend in places]
+    given = [(spec, count) for spec, count in agents if count is not None]
+    open_ended = [spec for spec, count in agents if count is None]
+    total = sum(count for _, count in given)
+    hand = [spec for spec, count in given for _ in range(count)]
+    first = agents[0][0]
+    juniors = sum(role == "junior" for _, role, _ in places)
+    for_all = total == len(places) or (bool(open_ended) and total > juniors)
+    size = len(places) if for_all else juniors
+    if open_ended:
+        hand += [open_ended[i % len(open_ended)] for i in range(max(0, size - total))]
+    if len(hand) != size:
+        raise BadInput(
+            f"--agents names {total} programs for {juniors} juniors and {len(places)} seats; make them match"
+        )
+    dealt = []
+    for name, role, _ in places:
+        takes = for_all or role == "junior"
+        dealt.append((name, role, hand.pop(0) if takes else first))
+    return dealt
+
+
+def _check_places(who: Sequence[tuple[str, str, str]]) -> None:
+    if not who:
+        raise BadInput("an organisation has at least one seat; give --chief 1 or --juniors 1")
+    if len(who) > MAX_SEATS + 1:
+        raise BadInput(f"{len(who)} seats are too many for one machine; at most {MAX_SEATS + 1}")
+    names = [name for name, _, _ in who]
+    for name in names:
+        check_id(name, "seat")
+        if name in (*RESERVED_SEATS, *WINDOW_NAMES):
+            raise BadInput(f"no seat may be called '{name}'; the org uses that name itself")
+        if names.count(name) > 1:
+            raise BadInput(f"two seats would be called '{name}'; give one of them another name in org.yaml")
+
+
+def _is_chief(role: str) -> bool:
+    return role.startswith("chief")
+
+
+# --- facts of this launch ----------------------------------------------------------------------------------------
+
+
+def facts(home: Home) -> dict[str, Any]:
+    """org.json, or {} before the first launch."""
+    row = files.read_json(home.org_file)
+    return row if isinstance(row, dict) else {}
+
+
+def update(home: Home, **changes: Any) -> dict[str, Any]:
+    """Change some facts and leave the others; launch and office may both do it."""
+    with files.locked(home.leases / "org"):
+        row = {**facts(home), **changes}
+        files.replace_json(home.org_file, row)
+    return row
+
+
+def org_hash(home: Home, name: str) -> str:
+    """First 16 hex digits over every file of the org folder: path and content, in order."""
+    folder = home.org_folder(name)
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]

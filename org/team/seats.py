@@ -1,0 +1,413 @@
+"""Seats: their worktrees, made and moved without a checkout, and what each is doing now, computed from facts.
+
+Files come from the record, never by git in a folder that an agent can write. Work that is not filed is copied aside
+before anything of it is overwritten. Every function may be killed between two lines and called again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from org import charter as charters
+from org import files
+from org.errors import BadInput, OrgError, did_you_mean
+from org.evidence.contract import matches
+from org.failpoint import failpoint
+from org.home import RESERVED_SEATS, Home, check_id, seat_branch
+from org.lab import record
+from org.records import Charter, Seat
+from org.team import mail
+from org.team.roster import PERSON
+from org.world import git
+
+if TYPE_CHECKING:
+    from org.lab.ledger import Book
+    from org.world.tmux import ClientInfo, PaneInfo
+
+HUMAN_S = 10.0  # a person's key so many seconds ago: the pane is theirs
+EVENT_TAIL = 65_536  # bytes of events.jsonl looked at for the state
+MAX_KEPT_BYTES = 5_000_000  # of one file copied aside
+
+# event -> state; an event that is not named here leaves the state as it is
+STATES = {
+    "starting": "starting",
+    "ready": "ready",
+    "idle": "ready",
+    "working": "working",
+    "waiting": "waiting-for-run",
+    "asking": "asking",
+    "paused": "held",
+    "exit": "gone",
+}
+
+
+# --- making and moving -------------------------------------------------------------------------------------------
+
+
+def load(home: Home, name: str) -> Seat | None:
+    """The seat, or None when there is none of that name."""
+    row = files.read_json(home.seat_file(name))
+    return Seat.from_dict(row) if isinstance(row, dict) else None
+
+
+def require(home: Home, name: str) -> Seat:
+    """The seat; BadInput naming near ones when there is none."""
+    seat = load(home, name)
+    if seat is None:
+        known = list(mail.seats(home))
+        raise BadInput(f"there is no seat '{name:.40}'{did_you_mean(name, known)}; `org seat NAME` makes one")
+    return seat
+
+
+def all_seats(home: Home) -> list[Seat]:
+    """Every seat by name, j2 before j10; retired ones too."""
+    return [seat for name in mail.seats(home) if (seat := load(home, name)) is not None]
+
+
+def create(
+    home: Home,
+    name: str,
+    role: str = PERSON,
+    backend: str = PERSON,
+    program: str | None = None,
+    device: str | None = None,
+) -> Seat:
+    """The seat with its worktree, made or mended; one that exists keeps its program and its files, and takes the role,
+    backend and device given. Raises BadInput for a name that may not be used."""
+    check_id(name, "seat")
+    if name in RESERVED_SEATS:
+        raise BadInput(f"no seat may be called '{name}'; the org uses that name itself")
+    with files.locked(home.seat(name) / "lock"):
+        old = load(home, name)
+        slug = old.program if old else check_id(program or "main", "program")
+        branch = seat_branch(slug, name)
+        record.ensure_program(home, slug)
+        _mend_worktree(home, name, branch, is_new=old is None)
+        failpoint("seats.worktree")
+        seat = Seat(
+            name=name,
+            role=role,
+            backend=backend,
+            program=slug,
+            branch=branch,
+            worktree=str(home.worktree(name)),
+            device=device,
+            created=old.created if old else files.utc_now(),
+            session=old.session if old and old.backend == backend else "",
+        )
+        if seat != old:
+            files.replace_json(home.seat_file(name), seat.to_dict())
+    return seat
+
+
+def move(home: Home, seat: Seat, program: str) -> Seat:
+    """The seat works on `program` from here on: its worktree holds the program's measured head, on the seat's branch there.
+    Its branch of the program before stays. Files that were not filed are first copied to comms/seats/<seat>/saved-…"""
+    check_id(program, "program")
+    with files.locked(home.seat(seat.name) / "lock"):
+        seat = require(home, seat.name)
+        if seat.program != program:
+            head = record.ensure_program(home, program)
+            branch = seat_branch(program, seat.name)
+            _lay(home, seat, branch, head, keep_ref=True)
+            failpoint("seats.moved")
+            seat = seat.moved(program, branch)
+            files.replace_json(home.seat_file(seat.name), seat.to_dict())
+    return seat
+
+
+def sync(home: Home, seat: Seat) -> Seat:
+    """Bring the worktree's files and the seat's branch to the program's measured head; what was not filed is copied aside
+    first, as in `move`."""
+    with files.locked(home.seat(seat.name) / "lock"):
+        seat = require(home, seat.name)
+        head = record.ensure_program(home, seat.program)
+        _lay(home, seat, seat.branch, head, keep_ref=True)
+    return seat
+
+
+def saved(home: Home, name: str) -> list[Path]:
+    """Folders of work copied aside, oldest first."""
+    return sorted(home.seat(name).glob("saved-*"))
+
+
+def _mend_worktree(home: Home, name: str, branch: str, is_new: bool) -> None:
+    """The worktree exists, on `branch`, with files in it. One that is whole is not touched."""
+    worktree = home.worktree(name)
+    at = _branch_of(home, worktree)
+    if at == branch and not is_new:
+        return
+    slug = branch.split("/")[1]
+    if at is None:
+        _set_aside_folder(home, name, worktree)
+        git.worktree_add(home.hub, worktree, branch, record.main_ref(slug).removeprefix("refs/heads/"))
+        failpoint("seats.added")
+    # a kill in the middle of a move leaves HEAD on another branch than seat.json says: seat.json is right
+    tip = _tip(home, name, branch) or record.program_head(home, slug)[0]
+    _lay(home, Seat(name, "", "", slug, at or branch, str(worktree), None, ""), branch, tip, keep_ref=False)
+
+
+def _set_aside_folder(home: Home, name: str, worktree: Path) -> None:
+    """A folder with files that the hub knows nothing of is moved, not deleted: somebody may have worked there."""
+    if worktree.is_dir() and [p.name for p in worktree.iterdir()] not in ([], [".git"]):
+        target = home.seat(name) / f"saved-{_stamp()}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(worktree, target)
+
+
+def _branch_of(home: Home, worktree: Path) -> str | None:
+    if not (worktree / ".git").is_file():
+        return None
+    return next((t.branch or "" for t in git.worktree_list(home.hub) if t.path == worktree.resolve()), None)
+
+
+def _lay(home: Home, seat: Seat, branch: str, commit: str, keep_ref: bool) -> None:
+    """The worktree on `branch`, which is at `commit`, with that commit's files in it."""
+    charter = charters.load(home)
+    worktree = Path(seat.worktree)
+    old_tip = _tip(home, seat.name, seat.branch)
+    old_files = _blobs(home, old_tip) if old_tip else {}
+    new_files = _blobs(home, commit)
+    _keep_unfiled(home, charter, seat, old_files, new_files)
+    failpoint("seats.saved")
+    full = f"refs/heads/{branch}"
+    if keep_ref:
+        before = git.resolve(home.hub, full)
+        if before and before != commit and not git.is_ancestor(home.hub, before, commit):
+            git.update_ref(home.hub, f"refs/org/saved/{seat.name}/{_stamp()}", before)
+    git.fetch(home.hub, home.record, [f"+{_pinned(home, seat.name, commit)}:{full}"])
+    _point_head(home, worktree, branch)
+    failpoint("seats.head")
+    stale = (set(old_files) | _editable(worktree, charter)) - set(new_files)
+    for path in stale:
+        _remove(worktree, path)
+    git.export(home.record, commit, worktree, overwrite=True)
+    git.fill_index(worktree)
+
+
+def _tip(home: Home, name: str, branch: str) -> str | None:
+    """The commit at the tip of a seat's branch, its objects fetched into the record; None when the branch is not there."""
+    ref = f"refs/org/seats/{name}"
+    if git.resolve(home.hub, f"refs/heads/{branch}") is None:
+        return None
+    git.fetch(home.record, home.hub, [f"+refs/heads/{branch}:{ref}"])
+    return git.resolve(home.record, ref)
+
+
+def _pinned(home: Home, name: str, commit: str) -> str:
+    """A ref of the record at `commit`, for the hub to fetch by."""
+    ref = f"refs/org/lay/{name}"
+    git.update_ref(home.record, ref, commit)
+    return ref
+
+
+def _blobs(home: Home, commit: str) -> dict[str, bytes]:
+    names = [entry.path for entry in git.list_tree(home.record, commit) if entry.type == "blob"]
+    return git.read_files(home.record, commit, names)
+
+
+def _keep_unfiled(
+    home: Home, charter: Charter, seat: Seat, old: Mapping[str, bytes], new: Mapping[str, bytes]
+) -> Path | None:
+    """Copy aside what is in the worktree, is in no commit, and is about to be replaced or removed."""
+    worktree = Path(seat.worktree)
+    changed = {}
+    for path in _editable(worktree, charter) | set(old) | set(new):
+        data = _read(worktree, path)
+        if data is not None and data != old.get(path) and data != new.get(path):
+            changed[path] = data
+    if not changed:
+        return None
+    target = home.seat(seat.name) / f"saved-{_stamp()}"
+    for path, data in changed.items():
+        files.replace(target / path, data)
+    return target
+
+
+def _point_head(home: Home, worktree: Path, branch: str) -> None:
+    """Put the worktree on `branch`, as `git symbolic-ref HEAD` would, in the hub's own entry for it: what the worktree's
+    .git file says could be an agent's."""
+    place = worktree.absolute().parent.resolve() / worktree.name / ".git"
+    for entry in (home.hub / "worktrees").iterdir():
+        if (entry / "gitdir").is_file() and Path(os.fsdecode((entry / "gitdir").read_bytes().strip())) == place:
+            files.replace(entry / "HEAD", f"ref: refs/heads/{branch}\n")
+            return
+    raise OrgError(f"{worktree} is no worktree of {home.hub}; move it away and run the command again")
+
+
+def _editable(worktree: Path, charter: Charter) -> set[str]:
+    """Paths of the worktree that match the charter's editable globs, links not followed."""
+    found = set()
+    for folder, names, leaves in os.walk(worktree):
+        names[:] = [n for n in names if n not in (".git", "__pycache__") and not (Path(folder) / n).is_symlink()]
+        for leaf in leaves:
+            path = (Path(folder) / leaf).relative_to(worktree).as_posix()
+            if any(matches(path, glob) for glob in charter.editable):
+                found.add(path)
+    return found
+
+
+def _read(root: Path, path: str) -> bytes | None:
+    """A plain file's bytes, no link followed at its end; None for anything else or something huge."""
+    try:
+        descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None  # missing, a link, or not ours to read: nothing to keep
+    with os.fdopen(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        return file.read() if stat.S_ISREG(facts.st_mode) and facts.st_size <= MAX_KEPT_BYTES else None
+
+
+def _remove(root: Path, path: str) -> None:
+    parts = Path(path).parts
+    if any((root / Path(*parts[:i])).is_symlink() for i in range(1, len(parts))):
+        return  # a linked folder of the agent's: its content is not the worktree's
+    try:
+        (root / path).unlink()
+    except OSError:
+        pass  # gone already, or a folder is in its place
+
+
+def _stamp() -> str:
+    return f"{datetime.now(UTC):%y%m%d-%H%M%S-%f}"
+
+
+# --- what they do now --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the grid: seat -> its pane, and the panes a person is working in now."""
+
+    panes: Mapping[str, PaneInfo] = field(default_factory=dict)
+    human: frozenset[str] = frozenset()
+    prefix: frozenset[str] = frozenset()  # panes whose client has the prefix key down
+    clients: int = 0
+    office: PaneInfo | None = None
+    is_running: bool = False
+
+
+def look(home: Home, now: float) -> Look:
+    """Ask the org's tmux server, if there is one; now: Unix seconds. Two short processes, none without a server."""
+    from org.world import tmux
+
+    server = tmux.Server(home.socket)
+    if not server.socket.exists():
+        return Look()
+    try:
+        panes, clients = server.list_panes(), server.clients()
+    except tmux.ServerLost:
+        return Look()
+    return seen(panes, clients, now)
+
+
+def seen(panes: Iterable[PaneInfo], clients: Iterable[ClientInfo], now: float) -> Look:
+    """The look of what tmux listed. A client that is read-only or a program is no person's hand. Pure."""
+    hands = [c for c in clients if not c.control and not c.readonly]
+    grid = {p.seat: p for p in panes if p.seat and p.window_name.startswith("grid")}
+    return Look(
+        panes=grid,
+        human=frozenset(c.pane_id for c in hands if now - c.activity < HUMAN_S),
+        prefix=frozenset(c.pane_id for c in hands if c.prefix),
+        clients=len(hands),
+        office=next((p for p in panes if p.window_name == "office"), None),
+        is_running=True,
+    )
+
+
+def state(
+    events: Iterable[Mapping[str, Any]],
+    pane: PaneInfo | None,
+    *,
+    is_held: bool,
+    is_human: bool,
+    is_person: bool = False,
+    started: str | None = None,
+    reports: bool = True,
+) -> str:
+    """starting, ready, working, waiting-for-run, asking, held or gone; `person` for a seat without a program. Pure.
+
+    events: of the seat's program, oldest first; those before `started` are an earlier program's. reports: whether this
+    kind of program writes events at all; one that does not is ready as soon as it lives.
+    """
+    if is_person:
+        return "held" if is_held else "person"
+    if pane is None or pane.dead:
+        return "gone"
+    if is_held or is_human:
+        return "held"
+    current = "starting" if reports else "ready"
+    for row in events:
+        if started is None or str(row.get("t", "")) >= started:
+            current = STATES.get(str(row.get("event")), current)
+    return current
+
+
+def states(home: Home, book: Book, seen_now: Look | None = None, now: float | None = None) -> list[dict[str, Any]]:
+    """Every seat as `status --json` shows it. Without a look, tmux is asked; without a server every program is gone."""
+    moment = datetime.now(UTC).timestamp() if now is None else now
+    view = look(home, moment) if seen_now is None else seen_now
+    working = {c.seat: c.experiment for c in reversed(book.open()) if c.stage == "search"}
+    rows = []
+    for seat in all_seats(home):
+        pane = view.panes.get(seat.name)
+        is_held = home.held(seat.name).exists()
+        now_is = state(
+            last_events(home, seat.name),
+            pane,
+            is_held=is_held,
+            is_human=pane is not None and pane.id in view.human,
+            is_person=seat.backend == PERSON,
+            started=(files.read_json(home.seat_pane(seat.name)) or {}).get("started"),
+            reports=reports_events(seat.backend),
+        )
+        rows.append(
+            {
+                "name": seat.name,
+                "role": seat.role,
+                "backend": seat.backend,
+                "program": seat.program,
+                "branch": seat.branch,
+                "worktree": seat.worktree,
+                "device": seat.device,
+                "pane": pane.id if pane else None,
+                "state": now_is,
+                "held": is_held,
+                "experiment": working.get(seat.name),
+                "mail_waiting": mail.waiting(home, seat.name),
+            }
+        )
+    return rows
+
+
+def last_events(home: Home, name: str) -> list[dict[str, Any]]:
+    """The latest events of the seat's program, oldest first; a bounded tail of the file."""
+    path = home.seat_events(name)
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return []
+    return files.read_lines(path, max(0, size - EVENT_TAIL))[0]
+
+
+def reports_events(backend: str) -> bool:
+    """Whether programs of this kind say in events what they do. Unknown ones are taken not to."""
+    kind = backend.partition(":")[0]
+    return kind not in ("cmd", PERSON)
+
+
+def is_running(home: Home) -> bool:
+    """Whether an organisation runs here: its office's lock is held or its tmux server answers."""
+    if files.is_locked(home.office_lock):
+        return True
+    from org.world import tmux
+
+    server = tmux.Server(home.socket)
+    return server.socket.exists() and server.alive()

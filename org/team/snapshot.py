@@ -1,0 +1,90 @@
+"""What a person sees of the organisation at one moment, as one plain dictionary: what the board and the borders show.
+
+Made from the ledger, locks, seats' events and one look at tmux. Decides and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from org import files
+from org.evidence import progress
+from org.home import Home
+from org.lab import follow
+from org.records import Charter
+from org.team import seats
+from org.team.seats import Look
+from org.world import devices
+
+if TYPE_CHECKING:
+    from org.lab.ledger import Book
+
+LATEST = 8  # verdicts on the board
+
+
+def snapshot(
+    home: Home,
+    book: Book,
+    charter: Charter,
+    there: Sequence[devices.Device],
+    view: Look,
+    now: float,
+    facts: Mapping[str, Any],
+    flags: Sequence[str] = (),
+    phase: str = "open",
+) -> dict[str, Any]:
+    """org, seats, devices, queue and best as in `status --json`; then verdicts (latest first), progress (metric values,
+    best so far), flags. now: Unix seconds."""
+    rows = seats.states(home, book, view, now)
+    steps = progress.series(book.verdicts, book.results.values(), _baseline(book), charter.metric, book.experiments)
+    return {
+        "org": {
+            "home": str(home.root),
+            "name": facts.get("org"),
+            "since": facts.get("since"),
+            "budget": facts.get("budget"),
+            "phase": phase,
+            "metric": charter.metric.name,
+            "direction": charter.metric.direction,
+        },
+        "seats": rows,
+        "devices": [_device(home, device) for device in there],
+        "queue": follow.queue(home, book),
+        "best": progress.best(book.verdicts, book.experiments),
+        "runs": len(book.results),
+        "verdicts": [_verdict(book, name) for name in reversed(list(book.verdicts)[-LATEST:])],
+        "progress": {
+            "baseline": steps.points[0].value if steps.points and steps.points[0].kind == "baseline" else None,
+            "points": [(p.device_s, p.value, p.kind) for p in steps.points if p.value is not None],
+            "verified": steps.best_steps,
+            "claimed": steps.claimed_steps,
+        },
+        "flags": [files.printable(flag, 200) for flag in flags],
+    }
+
+
+def _baseline(book: Book) -> float | None:
+    values = [r.metric for r in book.results.values() if r.stage == "bank" and r.metric is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _device(home: Home, device: devices.Device) -> dict[str, Any]:
+    facts = devices.holder(home.lease(device.name)) or {}
+    return {"name": device.name, "kind": device.kind, "holder": facts.get("seat"), "run": facts.get("run")}
+
+
+def _verdict(book: Book, name: str) -> dict[str, Any]:
+    verdict, contract = book.verdicts[name], book.experiments.get(name)
+    return {
+        "experiment": name,
+        "seat": contract.seat if contract else "?",
+        "program": contract.program if contract else "?",
+        "outcome": verdict.outcome,
+        "tier": verdict.tier,
+        "effect": verdict.effect,
+        "se": verdict.se,
+        "z": verdict.z,
+        "trust": verdict.trust,
+        "description": files.printable(contract.description, 200) if contract else "",
+    }

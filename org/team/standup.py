@@ -1,0 +1,401 @@
+"""The morning page, comms/standup/<date>.md: what the ledger says, then what people and agents say. Makes no number.
+
+`page` is a pure function of the book; `write` gathers the words, keeps what the person wrote below `## Review`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from org import files
+from org.home import Home
+from org.records import Charter, Contract, Letter, RunResult, Verdict
+from org.team import mail
+
+if TYPE_CHECKING:
+    from org.lab.ledger import Book
+
+KEPT = ("win", "holds")
+REFUTED = ("null", "loss", "crash", "invalid")
+REVIEW = "## Review"
+REVIEW_HINT = (
+    "_Write below this line: questions, vetoes, what to try next. It stays here when the page is made again, and\n"
+    "`org standup review` sends it to the chief._\n"
+)
+NOTHING = "-"  # in a cell: not known
+QUOTE_LIMIT = 2000  # characters of one agent's words on the page
+COVERS = re.compile(r"<!-- covers to ([0-9T:.Z-]+) -->")
+
+
+@dataclass(frozen=True)
+class Words:
+    """What people and agents say: text, not numbers. Seat -> text; letters and notes for the person."""
+
+    answers: dict[str, str] = field(default_factory=dict)
+    plans: dict[str, str] = field(default_factory=dict)
+    questions: Sequence[Letter] = ()
+    notes: Sequence[tuple[str, str]] = ()  # (seat, text)
+
+
+# --- the page ----------------------------------------------------------------------------------------------------
+
+
+def write(home: Home, book: Book, charter: Charter, now: str, answers: dict[str, str]) -> Path:
+    """Make today's page from the ledger, the seats' events and the person's mail; returns its path. It covers what
+    happened since the page of an earlier day. What stands below `## Review` in today's page is kept to the letter."""
+    date = _utc(now)[:10]
+    path = home.standup(date)
+    since = _covered(home, date)
+    plans, notes = _from_events(home, since)
+    questions = [letter for letter in mail.peek(home, "human") if letter.kind == "question"]
+    text = page(book, charter, now, Words(answers, plans, questions, notes), since)
+    try:
+        _, mark, below = path.read_bytes().partition(f"\n{REVIEW}\n".encode())
+    except FileNotFoundError:
+        mark = below = b""
+    top = text.partition(f"\n{REVIEW}\n")[0].encode()
+    files.replace(path, top + mark + below if mark else text)
+    return path
+
+
+def page(book: Book, charter: Charter, now: str, words: Words, since: str | None = None) -> str:
+    """The page as Markdown. Counts what became known after `since` (None: since the launch) up to `now`; calibration
+    counts everything. Every number is the ledger's; words of agents are quoted and made harmless."""
+    view = _View(book, charter, since)
+    until = _utc(now)
+    span = f"{_since(since)} up to {_clock(until)} UTC"
+    unit = f"Numbers are the ledger's, {charter.metric.name}, {charter.metric.direction} is better."
+    sections = [
+        f"# Standup {until[:10]}\n\n_{span}. {unit}_\n<!-- covers to {until} -->",
+        "## While you slept\n\n" + _summary(view),
+        "## Kept\n\n" + _kept(view),
+        "## Stacks and heads\n\n" + _heads(view),
+        "## Refuted\n\n" + _refuted(view),
+        "## Predictions\n\n" + _predictions(view),
+        "## Questions to you\n\n" + _questions(words),
+        "## Device time\n\n" + _device_time(view),
+        "## Next\n\n" + _next(words),
+        *(["## In their words\n\n" + _answers(words)] if words.answers else []),
+        f"{REVIEW}\n\n{REVIEW_HINT}",
+    ]
+    return "\n\n".join(section.rstrip("\n") for section in sections) + "\n"
+
+
+class _View:
+    """The part of the book that a page is about."""
+
+    def __init__(self, book: Book, charter: Charter, since: str | None) -> None:
+        self.book, self.charter, self.since = book, charter, since
+        self.results = [r for r in book.results.values() if self._is_new(r.ended)]
+        self.refusals = [row for row in book.refusals if self._is_new(row.get("t"))]
+        self.verdicts = [v for name, v in book.verdicts.items() if self._is_new(book.verdict_times.get(name))]
+        self.heads = [row for row in book.rows if row.get("kind") == "head" and self._is_new(row.get("t"))]
+        self.verified_by = {
+            member: str(row.get("experiment"))
+            for row in book.rows
+            if row.get("kind") == "head"
+            for member in row.get("members") or ()
+        }
+
+    def _is_new(self, moment: str | None) -> bool:
+        return self.since is None or moment is None or moment > self.since
+
+    def contract(self, verdict: Verdict) -> Contract | None:
+        return self.book.experiments.get(verdict.experiment)
+
+    def change(self, verdict: Verdict, limit: int = 90) -> str:
+        contract = self.contract(verdict)
+        return cell(contract.description, limit) if contract else "?"
+
+    def tier(self, verdict: Verdict) -> str:
+        """`verified` is earned by a stack too: then the stack is named."""
+        stack = self.verified_by.get(verdict.experiment)
+        return "verified" if verdict.tier == "verified" else f"verified in {stack}" if stack else verdict.tier or ""
+
+    def effect(self, verdict: Verdict) -> str:
+        if verdict.effect is None:
+            return "not measured"
+        return f"{verdict.effect:+.4f}" + (f" ± {verdict.se:.4f}" if verdict.se is not None else "")
+
+    def arms(self, verdict: Verdict, axis: str) -> tuple[float | None, float | None]:
+        """(baseline, candidate) on one axis: as judged, else the mean of the runs the verdict rests on."""
+        if axis == "step_s":
+            seconds, counts = self.arms(verdict, "train_s"), self.arms(verdict, "steps")
+            return _ratio(seconds[0], counts[0]), _ratio(seconds[1], counts[1])
+        judged = verdict.matching.get(axis)
+        if judged:
+            return judged.get("baseline"), judged.get("candidate")
+        contract = self.contract(verdict)
+        if contract is None:
+            return None, None
+        runs = [self.book.results[run] for run in verdict.runs if run in self.book.results]
+        base, own = (
+            [getattr(run, axis) for run in runs if run.tree == tree] for tree in (contract.baseline_tree, contract.tree)
+        )
+        return _mean(base), _mean(own)
+
+    def percent(self, verdict: Verdict, axis: str) -> str:
+        base, own = self.arms(verdict, axis)
+        return f"{(own - base) / base:+.1%}" if base and own is not None else NOTHING
+
+
+# --- sections ----------------------------------------------------------------------------------------------------
+
+
+def _summary(view: _View) -> str:
+    """One line. Counts changes; a stack is no change of its own, but its effect may be the best."""
+    changes = [v for v in view.verdicts if not _is_stack(view.contract(v))]
+    stacks = [v for v in view.verdicts if _is_stack(view.contract(v))]
+    kept = [v for v in changes if v.outcome in KEPT]
+    wins = [v for v in kept if v.outcome == "win"]
+    verified = sum(view.tier(v).startswith("verified") for v in wins)
+    holds = len(kept) - len(wins)
+    refuted = sum(v.outcome in REFUTED for v in changes)
+    hours = sum(r.total_s or 0.0 for r in view.results) / 3600
+    decided = _count(len(changes), "experiment")
+    passed = [v for v in stacks if v.outcome == "win"]
+    parts = [
+        f"{_count(len(view.results), 'run')} and {decided} decided in {hours:.2f} device-hours",
+        f"{_count(len(wins), 'win')} ({verified} verified, {len(wins) - verified} tentative)",
+        *([f"{holds} held (no-worse shown)"] if holds else []),
+        f"{refuted} refuted",
+        *([f"{_count(len(stacks), 'verification')}, {len(passed)} passed"] if stacks else []),
+        *([f"{_count(len(view.refusals), 'refusal')} by the gate"] if view.refusals else []),
+    ]
+    measured = [v for v in wins + passed if v.effect is not None]
+    if measured:
+        best = max(measured, key=lambda v: -view.charter.metric.sign * (v.effect or 0.0))
+        parts.append(f"best effect **{view.effect(best)}** ({best.experiment}, {view.tier(best)}: {view.change(best)})")
+    return "; ".join(parts) + "."
+
+
+def _kept(view: _View) -> str:
+    kept = [v for v in view.verdicts if v.outcome in KEPT and not _is_stack(view.contract(v))]
+    if not kept:
+        return "Nothing was kept."
+    head = ["change", "effect ± se", "tier", "step time", "memory", "compile", "commit", "experiment", "seat"]
+    rows = []
+    for verdict in sorted(kept, key=lambda v: v.experiment):
+        contract = view.contract(verdict)
+        _, compile_s = view.arms(verdict, "compile_s")
+        tier = view.tier(verdict) + (" (holds)" if verdict.outcome == "holds" else "")
+        rows.append(
+            [
+                view.change(verdict),
+                view.effect(verdict),
+                tier + (", reported" if verdict.trust == "reported" else ""),
+                view.percent(verdict, "step_s"),
+                view.percent(verdict, "vram_mb"),
+                f"{compile_s:.1f} s" if compile_s is not None else NOTHING,
+                contract.commit[:7] if contract else "?",
+                verdict.experiment,
+                contract.seat if contract else "?",
+            ]
+        )
+    note = "\n\n`reported`: the number is the code's own print, not the referee's." if _has_reported(kept) else ""
+    return _table(head, rows) + note
+
+
+def _heads(view: _View) -> str:
+    lines = []
+    for row in view.heads:
+        verdict = view.book.verdicts.get(str(row.get("experiment")))
+        members = ", ".join(str(m) for m in row.get("members") or ()) or "itself"
+        said = f", {view.effect(verdict)} ({verdict.tier})" if verdict else ""
+        program, commit = str(row.get("program")), str(row.get("commit"))[:7]
+        lines.append(f"- `{program}` moved to `{commit}` by {row.get('experiment')}{said}; members: {members}")
+    moved = {row.get("experiment") for row in view.heads}
+    for verdict in view.verdicts:
+        contract = view.contract(verdict)
+        if _is_stack(contract) and contract and verdict.experiment not in moved:
+            members = ", ".join(contract.members)
+            lines.append(f"- stack {verdict.experiment} of {members}: {verdict.outcome}, {view.effect(verdict)}")
+    return "\n".join(lines) or "No head moved."
+
+
+def _refuted(view: _View) -> str:
+    rows = []
+    for verdict in sorted(view.verdicts, key=lambda v: v.experiment):
+        contract = view.contract(verdict)
+        if verdict.outcome not in REFUTED or _is_stack(contract):
+            continue
+        measured = view.effect(verdict)
+        if verdict.effect is None and verdict.reasons:
+            measured = cell(verdict.reasons[0], 80)
+        expect = contract.expect if contract else None
+        predicted = f"{expect:+.4f}" if expect is not None else NOTHING
+        seat = contract.seat if contract else "?"
+        rows.append([view.change(verdict), verdict.outcome, predicted, measured, verdict.experiment, seat])
+    if not rows:
+        return "Nothing was refuted."
+    return _table(["change", "outcome", "predicted", "measured", "experiment", "seat"], rows)
+
+
+def _predictions(view: _View) -> str:
+    """Over the whole ledger: calibration needs more than one night."""
+    by_seat: dict[str, list[tuple[float, float]]] = {}
+    for name, verdict in view.book.verdicts.items():
+        contract = view.book.experiments.get(name)
+        if contract and contract.expect is not None and verdict.effect is not None:
+            by_seat.setdefault(contract.seat, []).append((contract.expect, verdict.effect))
+    if not by_seat:
+        return "No prediction was scored yet."
+    rows = []
+    for seat, pairs in sorted(by_seat.items()):
+        error = sum(abs(effect - expect) for expect, effect in pairs) / len(pairs)
+        right = sum(expect * effect > 0 for expect, effect in pairs)
+        rows.append([seat, str(len(pairs)), f"{error:.4f}", f"{right}/{len(pairs)} ({right / len(pairs):.0%})"])
+    return _table(["seat", "predictions", "mean abs error", "sign right"], rows)
+
+
+def _device_time(view: _View) -> str:
+    """Seconds that devices were held, by cause, and what they spent them on."""
+    held: dict[str, float] = {}
+    for run in view.results:
+        held[_cause(run)] = held.get(_cause(run), 0.0) + (run.total_s or 0.0)
+    total = sum(held.values())
+    if not total:
+        return "No device was used."
+    rows = [[cause, f"{s:.0f}", f"{s / total:.0%}"] for cause, s in sorted(held.items(), key=lambda i: -i[1])]
+    inside = {
+        "training": sum(r.train_s or 0.0 for r in view.results),
+        "compilation": sum(r.compile_s or 0.0 for r in view.results),
+        "evaluation": sum(r.eval_s or 0.0 for r in view.results),
+    }
+    rest = max(0.0, total - sum(inside.values()))
+    parts = [f"{name} {seconds / total:.0%}" for name, seconds in {**inside, "start and other": rest}.items()]
+    table = _table(["cause", "seconds held", "share"], [*rows, ["all", f"{total:.0f}", "100%"]])
+    return f"{table}\n\nOf all of it: {', '.join(parts)}.{_busy(view, total)}"
+
+
+def _busy(view: _View, total: float) -> str:
+    """Share of the time between the first start and the last end in which the devices that ran anything were held."""
+    starts = [datetime.fromisoformat(r.started) for r in view.results if r.started]
+    ends = [datetime.fromisoformat(r.ended) for r in view.results if r.ended]
+    devices = len({r.device for r in view.results})
+    window = (max(ends) - min(starts)).total_seconds() * devices if starts and ends else 0.0
+    return f" {_count(devices, 'device')}, busy {min(1.0, total / window):.0%}." if window > 0 else ""
+
+
+def _questions(words: Words) -> str:
+    lines = []
+    for letter in words.questions:
+        mark = "" if letter.verified else " (unverified)"
+        about = f" about {cell(letter.about, 40)}" if letter.about else ""
+        lines.append(f"**{cell(letter.sender, 32)}**{mark}{about}, `{letter.id}`:\n\n{quote(letter.body)}")
+    lines += [f"**{cell(seat, 32)}** noted:\n\n{quote(text)}" for seat, text in words.notes]
+    return "\n\n".join(lines) or "None."
+
+
+def _next(words: Words) -> str:
+    if not words.plans:
+        return "No seat has said."
+    return "\n".join(f"- **{seat}**: {cell(text, 300)}" for seat, text in sorted(words.plans.items()))
+
+
+def _answers(words: Words) -> str:
+    said = [f"**{seat}**\n\n{quote(text)}" for seat, text in sorted(words.answers.items())]
+    return "\n\n".join(["_Quoted as written; numbers here are claims. `org audit` checks them._", *said])
+
+
+# --- words made harmless -----------------------------------------------------------------------------------------
+
+
+def quote(text: str) -> str:
+    """An agent's words as a Markdown block quote: no control characters, no HTML, no picture that loads, no heading."""
+    lines = _harmless(files.printable(text.strip(), QUOTE_LIMIT)).splitlines() or ["(nothing)"]
+    return "\n".join(f"> {line}".rstrip() for line in lines)
+
+
+def cell(text: str, limit: int) -> str:
+    """Words on one line, fit for a table's cell."""
+    return _harmless(" ".join(files.printable(text, limit).split())).replace("|", "\\|")
+
+
+def _harmless(text: str) -> str:
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text).replace("![", "!\\[")
+
+
+# --- small things ------------------------------------------------------------------------------------------------
+
+
+def _from_events(home: Home, since: str | None) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """What each seat said it does next (its last plan), and the notes people typed into panes since the last page."""
+    plans: dict[str, str] = {}
+    notes: list[tuple[str, str]] = []
+    for seat in mail.seats(home):
+        rows, _ = files.read_lines(home.seat(seat) / "events.jsonl")
+        for row in rows:
+            text = str(row.get("text") or "").strip()
+            if row.get("event") == "plan" and text:
+                plans[seat] = text
+            elif row.get("event") == "note" and text and (since is None or str(row.get("t")) > since):
+                notes.append((seat, text))
+    return plans, notes
+
+
+def _covered(home: Home, date: str) -> str | None:
+    """Up to when the newest page of an earlier day reaches."""
+    if not home.standups.is_dir():
+        return None
+    for path in sorted(home.standups.glob("[0-9]*.md"), reverse=True):
+        match = COVERS.search(path.read_text(encoding="utf-8", errors="replace")) if path.stem < date else None
+        if match:
+            return match[1]
+    return None
+
+
+def _cause(run: RunResult) -> str:
+    if run.status == "lost":
+        return "lost by the org"
+    if run.status != "ok":
+        return "crashed, over time or invalid"
+    if run.stage == "bank":
+        return "baseline bank"
+    if run.stage == "verify":
+        return "verification"
+    return f"search, {'ablations' if run.arm.startswith('ablation') else run.arm}"
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _ratio(value: float | None, by: float | None) -> float | None:
+    return value / by if value is not None and by else None
+
+
+def _is_stack(contract: Contract | None) -> bool:
+    """Whether the experiment verifies earlier ones, one or several, and is no change of its own."""
+    return contract is not None and bool(contract.members)
+
+
+def _has_reported(verdicts: Iterable[Verdict]) -> bool:
+    return any(verdict.trust == "reported" for verdict in verdicts)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _since(since: str | None) -> str:
+    return f"Since {_clock(since)} UTC" if since else "Since the launch"
+
+
+def _clock(moment: str) -> str:
+    return moment[:16].replace("T", " ")
+
+
+def _utc(moment: str) -> str:
+    when = datetime.fromisoformat(moment).astimezone(UTC)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

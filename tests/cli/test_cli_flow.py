@@ -1,0 +1,215 @@
+"""The gate from a terminal, with no agents and no office: a home, a seat, an experiment, its verdict, the pages."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from org import charter
+from org.cli import main, view
+from org.cli.init import derive
+from org.home import Home
+
+from .conftest import Cli
+
+ORG = {"home", "running", "since", "isolation", "office_pid"}
+SEAT = [
+    "name",
+    "role",
+    "backend",
+    "program",
+    "branch",
+    "worktree",
+    "device",
+    "pane",
+    "state",
+    "held",
+    "experiment",
+    "mail_waiting",
+]
+VERDICT = {"outcome", "tier", "claim", "effect", "se", "z", "n", "matched_on", "trust", "reasons"}
+
+
+def turn(home: Home, seat: str, name: str, value: str) -> None:
+    path = home.worktree(seat) / "train.py"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(f"{name} = {value}\n" if line.startswith(f"{name} = ") else line for line in lines))
+
+
+def test_an_empty_home_has_a_whole_status(cli: Cli, tiny_home: Home) -> None:
+    status = cli("--home", tiny_home.root, "status", "--json").json
+    assert set(status) >= {"org", "seats", "devices", "queue", "best"}
+    assert set(status["org"]) == ORG
+    assert (status["org"]["home"], status["org"]["running"]) == (str(tiny_home.root), False)
+    assert status["seats"] == status["queue"] == []
+    assert [set(device) for device in status["devices"]] == [{"name", "kind", "holder", "run"}] * len(status["devices"])
+    assert status["best"] == {"tentative": None, "verified": None}
+    assert cli("--home", tiny_home.root, "results", "--json").json == []
+    assert cli("--home", tiny_home.root, "results", "--check", "--json").json == {
+        "ok": True,
+        "lines": 0,
+        "problems": [],
+    }
+    assert "not running" in cli("--home", tiny_home.root, "status").out
+
+
+def test_a_person_runs_an_experiment_with_no_org_running(
+    cli: Cli, tiny_home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_home.root)
+    seat = cli("seat", "me", "--json").json
+    assert seat["worktree"] == str(tiny_home.worktree("me"))
+    monkeypatch.chdir(seat["worktree"])  # standing there says who acts
+    turn(tiny_home, "me", "MATRIX_LR", "0.04")
+    dry = cli("run", "-m", "the best rate", "--dry", "--json").json
+    assert dry["experiment"] is None
+    assert dry["contract"]["knobs"][0]["new"] == 0.04
+    done = cli("run", "-m", "the best rate", "--expect", "-0.08", "--json").json
+    assert set(done) == {"experiment", "violations", "verdict", "runs"}
+    assert done["experiment"] == "E0001"
+    assert set(done["verdict"]) == VERDICT
+    assert (done["verdict"]["outcome"], done["verdict"]["tier"]) == ("win", "tentative")
+    assert done["verdict"]["trust"] == "reported"
+    assert {"run", "arm", "seed", "status", "metric"} <= set(done["runs"][0])
+
+    (row,) = cli("results", "--json").json
+    assert row["knobs"] == [{"name": "MATRIX_LR", "old": 0.02, "new": 0.04}]
+    assert row["verdict"] == done["verdict"]
+    assert f"{row['verdict']['effect']:+.4f} ± {row['verdict']['se']:.4f}" in cli("results").out
+    assert "win (tentative, reported)" in cli("results", "--kept").out
+    assert cli("results", "--csv").out.splitlines()[1].startswith("E0001,main,me,")
+    check = cli("results", "--check", "--json").json
+    assert check["ok"]
+    assert check["lines"] > 5
+    assert cli("brief").out.count("E0001 win (tentative, reported)") == 1
+    assert cli("status", "--json").json["best"]["tentative"]["experiment"] == "E0001"
+    seats = cli("status", "--json").json["seats"]
+    assert [list(row) for row in seats] == [SEAT]
+
+    page = cli("standup", "now", "--json").json
+    assert Path(page["path"]).parent == tiny_home.standups
+    assert "MATRIX_LR 0.02→0.04" in page["text"]
+    lie = tiny_home.root / "lie.md"
+    lie.write_text("E0001 had an effect of -0.5000, and there were 20 experiments.\n")
+    audit = cli("audit", lie, "--json")
+    assert (audit.code, audit.json["ok"]) == (1, False)
+    assert {mark["kind"] for mark in audit.json["marks"]} == {"contradicted"}
+    assert cli("stack", "main", "--no-wait", "--json").json["members"] == ["E0001"]
+    assert cli("stack", "main", "--no-wait", "--json").json["experiment"] is None
+
+
+def test_a_crash_is_exit_5_and_a_scratch_try_leaves_no_line(
+    cli: Cli, tiny_home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_home.root)
+    cli("seat", "me")
+    monkeypatch.chdir(tiny_home.worktree("me"))
+    tried = cli("run", "--scratch")
+    assert (tried.code, tried.err) == (0, "")
+    assert "val_bpb: 1." in tried.out
+    assert not tiny_home.ledger.exists()
+    assert cli("run", "--scratch", "--", sys.executable, "-c", "raise SystemExit(3)").code == 5
+    turn(tiny_home, "me", "MATRIX_LR", "0 / 0")
+    done = cli("run", "-m", "divide by zero")
+    assert done.code == 5
+    assert done.err.startswith("org: E0001 crash")
+
+
+def test_a_scratch_try_is_ended_at_its_limit(tiny_home: Home) -> None:
+    from org.cli.scratch import scratch
+    from org.errors import RunFailed
+    from org.team import seats
+
+    seat = seats.create(tiny_home, "me")
+    with pytest.raises(RunFailed, match="its limit"):
+        scratch(tiny_home, seat, [sys.executable, "-c", "import time; time.sleep(60)"], is_json=False, limit_s=0.3)
+
+
+def test_mail_ideas_and_pages_need_no_office(cli: Cli, tiny_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_home.root)
+    cli("seat", "me")
+    sent = cli("send", "me", "look at E0001", "--kind", "task", "--about", "E0001", "--json").json
+    assert {"id", "delivery", "reason"} <= set(sent)
+    assert cli("status", "--json").json["seats"][0]["mail_waiting"] == 1
+    (letter,) = cli("--seat", "me", "inbox", "--json").json
+    assert set(letter) == {"id", "from", "verified", "to", "kind", "about", "reply_to", "created", "body"}
+    assert (letter["id"], letter["from"], letter["verified"]) == (sent["id"], "human", True)
+    assert cli("inbox", "--seat", "me", "--json").json == []
+    assert "look at E0001" in cli("inbox", sent["id"], "--seat", "me").out
+    assert cli("idea", "share the embedding").out.strip() == "I0001"
+    assert "share the embedding" in cli("idea").out
+    cli("wiki", "Muon wants a warm-up")
+    assert cli("wiki", "find", "muon", "--json").json[0]["title"] == "Muon wants a warm-up"
+    assert cli("hold", "me").code == 0
+    assert cli("status", "--json").json["seats"][0]["held"] is True
+    cli("hold", "me", "--off")
+    assert cli("status", "--json").json["seats"][0]["held"] is False
+
+
+def test_init_makes_a_home_for_somebody_elses_code(cli: Cli, tiny_home: Home, odd_path: Path) -> None:
+    made = Home(odd_path / "a new home")
+    done = cli("init", made.root, "--code", tiny_home.root / "code", "--frozen", "README.md", "--metric", "val_bpb")
+    assert (done.code, done.err) == (0, "")
+    loaded = charter.load(made)
+    assert loaded.frozen == ("README.md",)
+    assert loaded.referee is None
+    assert (made.comms.is_dir(), made.worktrees.is_dir()) == (True, True)
+    assert cli("--home", made.root, "seat", "me").code == 0
+    assert (made.worktree("me") / "train.py").is_file()
+    assert [p.name for p in odd_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_init_without_code_is_this_installation(cli: Cli, odd_path: Path) -> None:
+    made = Home(odd_path / "mine")
+    assert cli("init", made.root, "--json").json == {"home": str(made.root)}
+    assert Path(charter.load(made).code).is_dir()
+    assert made.org_folder("chief-juniors").is_dir()
+    other = Home(odd_path / "theirs")
+    assert cli("init", other.root, "--task", made.charter).code == 0
+    assert charter.load(other) == charter.load(made)
+
+
+@pytest.mark.parametrize("metric", ["loss", "loss:lower", "acc:higher"])
+def test_a_derived_charter_is_valid(tmp_path: Path, metric: str) -> None:
+    from org import schema
+
+    path = tmp_path / "charter.yaml"
+    path.write_text(derive(tmp_path / "co: de's", "python 'my train.py' --n {steps}", metric, ("a.py",), ()))
+    plain = schema.charter(path)
+    assert plain["metric"]["direction"] == ("higher" if metric == "acc:higher" else "lower")
+    assert plain["code"] == str(tmp_path / "co: de's")
+
+
+def test_a_dry_launch_prints_every_place_and_makes_nothing(cli: Cli, tiny_home: Home) -> None:
+    before = sorted(tiny_home.root.rglob("*"))
+    rows = cli("--home", tiny_home.root, "launch", "--chief", 1, "--juniors", 8, "--dry-run", "--json").json["seats"]
+    assert [row["name"] for row in rows] == ["chief", *(f"j{n}" for n in range(1, 9))]
+    out = cli("--home", tiny_home.root, "launch", "--chief", 0, "--juniors", 2, "--dry-run").out
+    for text in ("program/j1/j1", "program/j2/j2", str(tiny_home.worktree("j2")), "1.1", "cpu0"):
+        assert text in out
+    assert sorted(tiny_home.root.rglob("*")) == before
+
+
+def test_a_reader_that_leaves_and_an_interrupt_are_quiet(tiny_home: Home) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(main.__file__).parents[2])}
+    line = f"{sys.executable} -m org launch --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment, check=False)
+    assert done.stderr == ""
+    code = "from org.cli import main, status\ndef stop(home): raise KeyboardInterrupt\nstatus.collect = stop\nmain.main(['status'])"
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=tiny_home.root, env=environment, check=False)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "shown"),
+    [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("日本語", 5, "日本…"), ("a\x1b[2Jb", 9, "a\ufffd[2Jb")],
+)
+def test_a_cell_is_harmless_and_never_wider_than_its_column(text: str, columns: int, shown: str) -> None:
+    assert view.cut(text, columns) == shown
+    assert view.width(view.cut(text, columns)) <= columns

@@ -1,0 +1,284 @@
+"""What an experiment's numbers rest on in train.py: causality, pairing by seed, the loss, the optimizer, the summary."""
+
+import hashlib
+import io
+import math
+import os
+import re
+import signal
+import subprocess
+import tokenize
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tiny_corpus import ROOT, command, one_line_without_traceback, run
+
+from nanochat import prepare, train
+
+SMALL = train.Config(vocab_size=300, n_layer=2, n_embd=64, head_dim=32, seq_len=32)
+
+
+@pytest.fixture
+def tokens():
+    return torch.randint(0, 300, (2, 33), generator=torch.Generator().manual_seed(0))
+
+
+def trained_a_little(config=SMALL):
+    """Weights where nothing is zero any more, so that every path through the model carries signal."""
+    model = train.GPT(config).init(1)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())) * 0.1)
+    return model
+
+
+def test_loss_at_init_is_ln_vocab(dataset):
+    model = train.GPT(train.config_for(2, dataset.vocab_size)).init(1)
+    loss = model.loss(*prepare.batch(dataset, 1, 0, 8, 128)).item()
+    assert loss == pytest.approx(math.log(dataset.vocab_size), rel=0.02)
+
+
+def test_one_batch_overfits(dataset):
+    torch.set_num_threads(1)
+    model = train.GPT(train.config_for(2, dataset.vocab_size)).init(1)
+    muon, adamw = train.optimizers(model)
+    x, y = prepare.batch(dataset, 1, 0, 2, 64)
+    for _ in range(60):
+        loss = model.loss(x, y)
+        loss.backward()
+        muon.step(1.0, 0.0)
+        adamw.step(1.0)
+        model.zero_grad()
+    assert loss.item() < 0.5
+
+
+@pytest.mark.parametrize("value_embeddings", [True, False])
+def test_a_later_token_never_changes_earlier_logits(tokens, value_embeddings):
+    config = train.Config(**{**vars(SMALL), "value_embeddings": value_embeddings})
+    model = trained_a_little(config)
+    x = tokens[:, :-1]
+    for t in (0, 7, 30):
+        other = x.clone()
+        other[:, t + 1 :] = (other[:, t + 1 :] + 1) % 300
+        with torch.no_grad():
+            before, after = model(x), model(other)
+        assert torch.allclose(before[:, : t + 1], after[:, : t + 1], atol=1e-5)
+        assert (before[:, t + 1 :] - after[:, t + 1 :]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("cap", [0.0, 15.0])
+def test_chunked_loss_and_its_gradients_equal_the_plain_form(cap, monkeypatch, tokens):
+    monkeypatch.setattr(train.ChunkedLoss, "ROWS", 10)  # 64 targets: the last chunk is not full
+    model = trained_a_little(train.Config(**{**vars(SMALL), "logit_softcap": cap}))
+    x, y = tokens[:, :-1], tokens[:, 1:]
+    fast = model.loss(x, y)
+    (3 * fast).backward()
+    got = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    plain = torch.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+    (3 * plain).backward()
+    assert fast.item() == pytest.approx(plain.item(), rel=1e-5)
+    for name, p in model.named_parameters():
+        assert torch.allclose(got[name], p.grad, rtol=1e-3, atol=1e-6), name
+
+
+def parameter_hash(model) -> str:
+    digest = hashlib.sha256()
+    for name, p in model.named_parameters():
+        digest.update(name.encode() + p.detach().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def test_same_seed_gives_the_same_parameters_after_training(dataset):
+    torch.set_num_threads(1)
+
+    def after(seed):
+        model = train.GPT(train.config_for(2, dataset.vocab_size)).init(seed)
+        train.train(model, dataset, seed, steps=3, log_every=10)
+        return parameter_hash(model)
+
+    assert after(1) == after(1) != after(2)
+
+
+def test_init_of_one_parameter_does_not_depend_on_the_others():
+    full = dict(train.GPT(SMALL).init(5).named_parameters())
+    arms = [{"value_embeddings": False}, {"x0_residual": False}, {"n_layer": 3}]
+    for arm in arms:
+        other = dict(train.GPT(train.Config(**{**vars(SMALL), **arm})).init(5).named_parameters())
+        shared = [n for n in full if n in other and full[n].shape == other[n].shape]
+        assert len(shared) >= 8
+        assert all(torch.equal(full[name], other[name]) for name in shared)
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (2, 256, 64), (2, 64, 256)])
+def test_muons_update_is_orthogonal(shape):
+    U, _, Vh = torch.linalg.svd(torch.randn(shape, generator=torch.Generator().manual_seed(0)), full_matrices=False)
+    spread = torch.logspace(1, -1, U.size(-1))  # singular values over two orders of magnitude
+    update = train.orthogonalise(U * spread @ Vh, 5)
+    values = torch.linalg.svdvals(update)
+    assert values.min() > 0.85 and values.max() < 1.15
+    assert ((U @ Vh) * update).sum() > 0.95 * (U @ Vh).norm() * update.norm()  # the nearest one, not just any
+
+
+def test_muon_steps_each_matrix_of_a_stack_alone():
+    rng = torch.Generator().manual_seed(0)
+    stack = torch.nn.Parameter(torch.randn(3, 8, 8, generator=rng))
+    single = torch.nn.Parameter(stack.detach()[1].clone())
+    stack.grad = torch.randn(3, 8, 8, generator=rng)
+    single.grad = stack.grad[1].clone()
+    train.Muon([stack], 0.1).step(1.0, 0.2)
+    train.Muon([single], 0.1).step(1.0, 0.2)
+    assert torch.allclose(stack[1], single, atol=1e-5)
+
+
+def test_adamw_steps_as_torch_does():
+    ours = torch.nn.Parameter(torch.linspace(-1, 1, 12))
+    theirs = torch.nn.Parameter(ours.detach().clone())
+    adamw = train.AdamW([(ours, 0.1)])
+    reference = torch.optim.AdamW(
+        [theirs], lr=0.1, betas=(train.ADAM_BETA1, train.ADAM_BETA2), eps=1e-10, weight_decay=0
+    )
+    for i in range(4):
+        ours.grad = torch.sin(torch.arange(12.0) + i)
+        theirs.grad = ours.grad.clone()
+        adamw.step(1.0)
+        reference.step()
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_every_parameter_is_trained_by_exactly_one_optimizer():
+    model = train.GPT(SMALL)
+    muon, adamw = train.optimizers(model)
+    held = [p for group, _ in muon.groups for p in group] + [p for _, params, *_ in adamw.groups for p in params]
+    assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
+
+
+def test_matmul_flops_by_hand():
+    # V 300, C 64, 2 layers of 4 CC (attention) + 8 CC (MLP), one gate of 2 heads x 32 channels
+    matmul = 2 * 12 * 64 * 64 + 300 * 64 + 2 * 32
+    model = train.GPT(SMALL)
+    assert model.matmul_params() == matmul == 117_568
+    # attention: QK^T and AV, 2 FLOPs a multiply-add, x3 with backward: 2 * 2 * 3 * C * T a layer
+    assert model.flops_per_token() == 6 * matmul + 2 * 12 * 64 * 32 == 754_560
+
+
+def test_lr_schedule_is_a_trapezoid_of_the_step_fraction(monkeypatch):
+    monkeypatch.setattr(train, "WARMUP_FRAC", 0.1)
+    monkeypatch.setattr(train, "WARMDOWN_FRAC", 0.4)
+    monkeypatch.setattr(train, "FINAL_LR_FRAC", 0.2)
+    shape = [train.lr_scale(p) for p in (0.0, 0.05, 0.1, 0.6, 0.8, 1.0)]
+    assert shape == pytest.approx([0.0, 0.5, 1.0, 1.0, 0.6, 0.2])
+    monkeypatch.setattr(train, "WARMUP_FRAC", 0.0)
+    monkeypatch.setattr(train, "WARMDOWN_FRAC", 0.0)
+    assert [train.lr_scale(p) for p in (0.0, 0.999)] == [1.0, 1.0]
+
+
+def test_a_checkpoint_gives_the_same_logits_at_any_length(tmp_path, tokens):
+    model = trained_a_little()
+    train.save(model, tmp_path / "it's a checkpoint")
+    loaded = train.load(tmp_path / "it's a checkpoint")
+    for x in (tokens[:, :5], tokens, tokens.repeat(1, 4)):
+        with torch.no_grad():
+            logits = loaded(x)
+            assert logits.dtype == torch.float32 and logits.shape == (*x.shape, 300)
+            assert torch.equal(logits, model(x))
+            assert logits.abs().max() < train.LOGIT_SOFTCAP
+
+
+def test_every_knob_is_one_literal_with_a_comment_and_blank_lines_around_it():
+    """Two edits to two knobs must merge: git conflicts on adjacent lines."""
+    lines = (ROOT / "nanochat" / "train.py").read_text().splitlines()
+    end = lines.index("# ---- model ----")
+    knobs = [i for i, line in enumerate(lines[:end]) if re.match(r"[A-Z][A-Z0-9_]+ = ", line) and "STARTED" not in line]
+    assert len(knobs) >= 24
+    for i in knobs:
+        assert lines[i - 1].startswith("# "), lines[i]
+        assert lines[i + 1] == "", lines[i]
+        kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(lines[i]).readline)][2:]
+        assert len([kind for kind in kinds if kind in (tokenize.NUMBER, tokenize.STRING, tokenize.NAME)]) == 1, lines[i]
+
+
+def summary_of(done: subprocess.CompletedProcess) -> dict:
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load(done.stdout.partition("---\n")[2])
+
+
+def test_the_command_writes_a_checkpoint_and_a_yaml_summary(corpus, dataset, tmp_path):
+    out = tmp_path / "out"
+    done = run("train", "--data", corpus, "--steps", 12, "--seed", 2, "--out", out, "--device", "cpu")
+    got = summary_of(done)
+    assert got["steps"] == 12 and got["tokens"] == 12 * 1024 and got["seed"] == 2 and got["mfu"] is None
+    assert got["flops_total"] == got["flops_per_token"] * got["tokens"]
+    assert got["first_loss"] == pytest.approx(math.log(dataset.vocab_size), rel=0.02)
+    assert got["data_hash"] == dataset.data_hash and got["peak_mem_mb"] < 700
+    assert got["total_s"] >= got["train_s"] >= got["first_step_s"] > 0
+    assert len(done.stderr.splitlines()) == 12  # plain lines when stderr is no terminal
+    scored = prepare.bits_per_byte(
+        train.load(out / "checkpoint"), dataset.val[:65_537], dataset.token_bytes, prepare.EVAL_SEQ_LEN, 8
+    )
+    assert got["val_bpb"] == pytest.approx(scored, abs=1e-4)
+
+
+def test_budgets_are_tokens(corpus):
+    got = summary_of(run("train", "--data", corpus, "--tokens", 2048, "--no-eval", "--depth", 1))
+    assert got["tokens"] == 2048 and got["steps"] == 2 and "val_bpb" not in got
+
+
+def test_importing_and_training_leaves_the_compiler_alone():
+    code = """
+import sys, torch, nanochat.train as t
+model = t.GPT(t.Config(vocab_size=64)).init(0)
+muon, adamw = t.optimizers(model)
+model.loss(torch.zeros(1, 8, dtype=torch.int64), torch.zeros(1, 8, dtype=torch.int64)).backward()
+muon.step(1.0, 0.1); adamw.step(1.0)
+print([m for m in sys.modules if m.split(".")[0] in ("sympy", "tiktoken") or m.startswith(("torch._dynamo", "org."))])
+"""
+    done = subprocess.run([*command("train")[:1], "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [
+        (("--preset", "huge"), 2),
+        (("--steps", "0"), 2),
+        (("--nonsense",), 2),
+        (("--data", "/no/such/folder"), 1),
+    ],
+)
+def test_what_a_person_can_cause_is_one_line(flags, code):
+    done = run("train", *flags)
+    assert done.returncode == code
+    assert one_line_without_traceback(done)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(dataset, monkeypatch):
+    monkeypatch.setattr(train, "MATRIX_LR", math.nan)
+    model = train.GPT(train.config_for(1, dataset.vocab_size)).init(1)
+    with pytest.raises(prepare.Problem, match=r"the loss is nan at step 1 of 50"):
+        train.train(model, dataset, seed=1, steps=50, log_every=50)
+
+
+def test_ctrl_c_ends_a_run_with_130_and_no_traceback(corpus, dataset):
+    process = subprocess.Popen(
+        command("train", "--data", corpus, "--steps", 100_000, "--log-every", 1),
+        cwd=ROOT,
+        env=os.environ,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "step 1/" in process.stderr.readline()  # it trains: no need to guess when
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+
+
+@pytest.mark.slow  # trains the whole smoke preset on the default corpus: ~15 s
+def test_smoke_learns_python(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    got = summary_of(run("train", "--preset", "smoke", "--seed", 1, "--out", tmp_path / "out"))
+    assert got["steps"] == 300 and 1.8 < got["val_bpb"] < 2.3
+    assert np.isclose(got["first_loss"], math.log(1024), rtol=0.02)

@@ -1,0 +1,269 @@
+"""The office: its decisions on histories, its loop on a real organisation, killed and brought back."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from org import charter as charters
+from org import files
+from org.home import Home
+from org.lab import gate, ledger
+from org.records import Contract, Seat, Verdict
+from org.team import borders, letters, mail, office, panes, roster, seats
+from org.team.clock import phase
+from org.world.devices import Device
+
+NOW = datetime.fromisoformat("2026-03-01T00:10:00Z")
+BUDGET = {"budget": {"seconds": 300.0, "runs": None, "from": "2026-03-01T00:00:00Z"}}
+
+
+# --- decisions
+
+
+@pytest.mark.parametrize(
+    ("facts", "left", "running", "seconds", "expected"),
+    [
+        ({}, None, 3, 0, "open"),
+        ({"budget": {"seconds": 300.0, "from": None}}, None, 0, 0, "preparing"),
+        (BUDGET, None, 2, 299, "running"),
+        (BUDGET, None, 2, 300, "draining"),
+        (BUDGET, None, 0, 300, "closing"),
+        (BUDGET | {"budget_ended": "x"}, None, 0, 10, "closing"),
+        (BUDGET | {"budget_ended": "x", "ended": "y"}, None, 0, 10, "ended"),
+        ({"budget": {"runs": 9, "from": "2026-03-01T00:00:00Z"}}, 1, 0, 9999, "running"),
+        ({"budget": {"runs": 9, "from": "2026-03-01T00:00:00Z"}}, 0, 1, 0, "draining"),
+        ({"budget": {"runs": 9, "from": "2026-03-01T00:00:00Z"}}, 0, 0, 0, "closing"),
+        ({"budget": {"runs": 9, "from": None}}, 0, 0, 0, "draining"),
+    ],
+)
+def test_a_budget_counts_from_readiness_and_drains_before_it_closes(
+    facts: dict[str, Any], left: int | None, running: int, seconds: float, expected: str
+) -> None:
+    begun = datetime.fromisoformat("2026-03-01T00:00:00Z").timestamp()
+    assert phase(facts, left, running, begun + seconds) == expected
+
+
+def book_of(*rows: dict[str, Any]) -> ledger.Book:
+    book = ledger.Book()
+    for seq, row in enumerate(rows, 1):
+        book.add({"seq": seq, "t": f"2026-03-01T00:00:{seq:02d}Z", **row})
+    return book
+
+
+def launched(*runs: str) -> list[dict[str, Any]]:
+    return [{"kind": "launch", "run": run} for run in runs]
+
+
+def test_every_run_of_this_budget_counts_once_also_before_its_line_is_written() -> None:
+    book = book_of(*launched("E0000/baseline-s1", "E0001/candidate-s1", "E0001/candidate-s2"))
+    facts = {"budget": {"runs": 5, "since": "2026-03-01T00:00:02Z"}}
+    assert office.runs_left(facts, book, []) == 3
+    assert office.runs_left(facts, book, ["E0001/candidate-s2", "E0002/candidate-s1"]) == 2
+    assert office.runs_left({"budget": {"runs": 1, "since": ""}}, book, []) == 0
+    assert office.runs_left({}, book, []) is None
+
+
+@pytest.mark.parametrize(
+    ("leased", "left", "expected"),
+    [((), None, "abcd"), ((), 9, "abcd"), ((), 2, "ab"), (("a", "b"), 1, "abc"), (("b",), 0, "b"), ((), 0, "a")],
+)
+def test_a_pass_never_starts_more_runs_than_are_left(leased: tuple[str, ...], left: int | None, expected: str) -> None:
+    there = [Device(name, "cpu", 0) for name in "abcd"]
+    assert "".join(d.name for d in office.usable(there, set(leased), left)) == expected
+
+
+def ago(*seconds: float) -> list[str]:
+    return [(NOW - timedelta(seconds=s)).isoformat() for s in seconds]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({}, 0.0),
+        ({"restarts": ago(0)}, 1.0),
+        ({"restarts": ago(5)}, 0.0),
+        ({"restarts": ago(30, 1)}, 1.0),
+        ({"restarts": ago(30, 20, 1)}, 3.0),
+        ({"restarts": ago(50, 40, 30, 0)}, 8.0),
+        ({"restarts": ago(50, 40, 30, 20, 10)}, None),
+        ({"restarts": ago(5000, 4000, 3000, 2000, 1000)}, 0.0),
+        ({"stopped": "2026-03-01T00:00:00Z"}, None),
+    ],
+)
+def test_restarts_come_ever_later_and_end_in_a_flag(row: dict[str, Any], expected: float | None) -> None:
+    assert panes.restart_in(row, NOW) == expected
+
+
+def contract(name: str, seat: str = "j1", members: tuple[str, ...] = ()) -> dict[str, Any]:
+    row = Contract(
+        experiment=name, why="larger", claim="better", expect=-0.04, seat=seat, program="main", commit="c" * 40, tree="t",
+        baseline_commit="b", baseline_tree="b", scale="tiny", stage="search", matched="tokens", members=members,
+    )  # fmt: skip
+    return {"kind": "experiment", **row.to_dict()}
+
+
+def verdict(name: str, outcome: Any = "win") -> dict[str, Any]:
+    row = Verdict(name, outcome, "tentative", "better", -0.0412, 0.0113, 3.6, 2, "tokens", "referee", ("it is",), (), expect=-0.04)
+    return {"kind": "verdict", **row.to_dict()}
+
+
+ROLES = {"chief": "chief", "j1": "junior", "j2": "junior", "j3": "junior"}
+PROGRAMS = dict.fromkeys(ROLES, "main") | {"j3": "other"}
+
+
+def test_a_verdict_goes_to_who_filed_it_and_to_the_chief(tiny_home: Home) -> None:
+    book = book_of(contract("E0001"), verdict("E0001"))
+    [letter] = letters.outgoing(book, charters.load(tiny_home), ROLES, PROGRAMS, 0)
+    assert (letter.to, letter.about) == (("j1", "chief"), "E0001")
+    first = letter.body.splitlines()[0]
+    assert first.startswith("E0001 win (tentative): effect -0.0412 ± 0.0113 val_bpb, z 3.6, n 2")
+    assert "expected -0.0400, measured -0.0412" in letter.body
+    assert letters.outgoing(book, charters.load(tiny_home), ROLES, PROGRAMS, 2) == []
+
+
+def test_a_moved_head_is_told_to_everybody_on_that_program_once(tiny_home: Home) -> None:
+    head = {"kind": "head", "program": "main", "commit": "abcdef0123", "experiment": "E0002"}
+    book = book_of(contract("E0001"), contract("E0002", "human", ("E0001",)), verdict("E0002"), head)
+    sent = letters.outgoing(book, charters.load(tiny_home), ROLES, PROGRAMS, 0)
+    assert [(letter.id, letter.to) for letter in sent] == [
+        ("verdict-e0002", ("human", "j1", "chief")),
+        ("head-e0002", ("j2",)),
+    ]
+    assert all("The head of main moved to abcdef0 by E0002" in letter.body for letter in sent)
+
+
+def shot(**changes: Any) -> dict[str, Any]:
+    seat = {
+        "name": "j1", "role": "junior", "backend": "offline", "program": "main", "device": "cpu0", "pane": "%3",
+        "state": "working", "held": False, "experiment": "E0042", "mail_waiting": 2,
+    }  # fmt: skip
+    return {
+        "org": {"phase": "running"}, "seats": [seat | changes], "runs": 12, "flags": [],
+        "devices": [{"name": "cpu0", "run": "E0042/candidate-s1"}, {"name": "cpu1", "run": None}],
+        "best": {"verified": None, "tentative": {"experiment": "E0041", "effect": -0.0412}},
+    }  # fmt: skip
+
+
+def test_borders_and_status_line_say_what_runs_and_nothing_of_it_is_executed() -> None:
+    options = borders.decorate(shot(program="#(touch x)"), "org")
+    assert options["%3"]["@label"] == "● j1 ##(touch x) cpu0 E0042 working ✉2"
+    assert options["%3"]["@colour"] == borders.COLOURS["working"]
+    line = options["org"]["status-right"]
+    assert line is not None
+    for part in ("no verified win", "tentative E0041 -0.0412", "12 runs", "1/2 devices"):
+        assert part in line
+    assert "held j1" in str(borders.decorate(shot(held=True), "org")["org"]["status-right"])
+
+
+def test_every_state_has_a_colour_and_a_mark() -> None:
+    assert set(seats.STATES.values()) | {"person"} <= set(borders.COLOURS) == set(borders.MARKS)
+
+
+# --- the loop on a real organisation
+
+
+def submit(home: Home, name: str, old: str = "MATRIX_LR = 0.02", new: str = "MATRIX_LR = 0.04") -> Contract:
+    seat = seats.require(home, name)
+    path = Path(seat.worktree) / "train.py"
+    path.write_text(path.read_text().replace(old, new))
+    return gate.submit(home, seat, "larger", expect=-0.04)
+
+
+def test_an_experiment_is_run_judged_and_its_verdict_posted_once(org: Any) -> None:
+    org.launch(chief=1, juniors=1)
+    name = submit(org.home, "j1").experiment
+    for seat in ("j1", "chief"):
+        org.wait_for(lambda seat=seat: [m for m in mail.peek(org.home, seat) if m.about == name])
+    [letter] = [m for m in mail.inbox(org.home, "j1") if m.about == name]
+    assert (letter.sender, letter.kind, letter.verified) == ("office", "verdict", True)
+    assert letter.body.startswith(f"{name} win (tentative): effect -")
+
+    # a new office that has forgotten how far it was sends nothing twice
+    os.kill(files.read_json(org.home.office_lock)["pid"], signal.SIGKILL)
+    org.wait_for(lambda: not files.is_locked(org.home.office_lock))
+    org.home.office_notes.unlink()
+    org.launch()
+    org.wait_for(lambda: (files.read_json(org.home.office_notes) or {}).get("told"))
+    assert mail.peek(org.home, "j1") == []
+
+
+@pytest.mark.parametrize("point", ["letters.sent", "mail.new", "mail.tmp"])
+def test_an_office_killed_while_it_posts_a_verdict_posts_it_once_all_the_same(
+    tiny_home: Home, point: str
+) -> None:
+    for name, role in (("chief", "chief"), ("j1", "junior")):
+        seats.create(tiny_home, name, role, "cmd:true", "main")
+    book = ledger.Ledger(tiny_home)
+    for row in (contract("E0001"), verdict("E0001")):
+        book.append(row["kind"], f"{row['kind']}:E0001", row)
+    code = (
+        "import sys; from pathlib import Path; from org.home import Home; from org import charter; from org.lab import ledger; "
+        "from org.team import letters; home = Home(Path(sys.argv[1])); letters.deliver(home, ledger.read(home), charter.load(home))"
+    )
+    environment = {**os.environ, "ORG_FAILPOINT": point, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code, str(tiny_home.root)], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    charter = charters.load(tiny_home)
+    for _ in range(2):
+        assert letters.deliver(tiny_home, ledger.read(tiny_home), charter) == []
+    for name in ("j1", "chief"):
+        assert [m.id for m in mail.peek(tiny_home, name)] == ["verdict-e0001"]
+
+
+def test_a_program_that_ends_is_started_again_and_one_that_keeps_ending_is_flagged(org: Any) -> None:
+    org.launch(chief=0, juniors=2)
+    first = org.look().panes["j1"].pid
+    org.tmux("send-keys", "-t", org.look().panes["j1"].id, "die", "Enter")
+    org.wait_for(lambda: (p := org.look().panes["j1"]).pid != first and not p.dead, what="the seat to come back")
+    assert org.env("j1")["ORG_SEAT"] == "j1"
+    # four more restarts in the last minutes: the next death is a person's to look at
+    note = panes.note(org.home, "j1")
+    files.replace_json(org.home.seat_pane("j1"), {**note, "restarts": [files.utc_now()] * 5})
+    org.tmux("send-keys", "-t", org.look().panes["j1"].id, "die", "Enter")
+    org.wait_for(lambda: "needs-you" in org.events())
+    assert org.look().panes["j1"].dead and not org.look().panes["j2"].dead
+    org.launch()
+    assert not org.look().panes["j1"].dead
+
+
+def test_a_budget_of_runs_is_kept_to_the_run_and_ends_with_a_page(org: Any) -> None:
+    org.launch(chief=0, juniors=1, budget=roster.Budget(runs=4))
+    submit(org.home, "j1")
+    org.wait_for(lambda: roster.facts(org.home).get("ended"), limit_s=30)
+    book = ledger.read(org.home)
+    assert len(book.launches) == len(book.results) == 4
+    pages = list(org.home.standups.glob("*.md"))
+    assert len(pages) == 1 and pages[0].read_text().startswith("# Standup")
+    assert set(org.look().panes) == {"j1"} and not org.look().panes["j1"].dead
+    org.launch(budget=roster.Budget(runs=2))
+    org.wait_for(lambda: len(ledger.read(org.home).results) > 4)
+    assert not roster.facts(org.home)["ended"] or len(ledger.read(org.home).results) == 6
+
+
+def test_a_second_office_is_refused_naming_the_first(org: Any) -> None:
+    org.launch(chief=0, juniors=1)
+    pid = files.read_json(org.home.office_lock)["pid"]
+    with pytest.raises(office.Busy, match=f"pid {pid}"):
+        office.run(org.home)
+
+
+def test_a_broken_step_is_flagged_and_stops_no_other(tiny_home: Home) -> None:
+    seats.create(tiny_home, "j1", "junior", "cmd:true", "main")
+    at_work = office.Office(tiny_home, None, lambda home: None)
+    tiny_home.charter.write_text("task: [")
+    at_work.pass_once(1000.0)
+    assert re.match("dispatch: .*charter.yaml", at_work.flags["step dispatch"])
+    assert "trouble" in tiny_home.events.read_text()
+    lines = len(tiny_home.events.read_text().splitlines())
+    at_work.pass_once(1001.0)
+    assert len(tiny_home.events.read_text().splitlines()) == lines
+    at_work.close()

@@ -1,0 +1,249 @@
+"""Seats on real git: worktrees made, mended and moved without losing a line; states from events and facts alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from org import files
+from org.errors import BadInput
+from org.home import Home
+from org.lab import gate, ledger, record
+from org.records import Seat
+from org.team import mail, seats
+from org.team.roster import PERSON
+from org.world import git, tmux
+
+
+def text(seat: Seat, name: str = "train.py") -> str:
+    return (Path(seat.worktree) / name).read_text()
+
+
+def write(seat: Seat, old: str, new: str) -> None:
+    path = Path(seat.worktree) / "train.py"
+    path.write_text(path.read_text().replace(old, new))
+
+
+def status(seat: Seat) -> str:
+    done = subprocess.run(
+        ["git", "-C", seat.worktree, "status", "--porcelain"], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def branch(seat: Seat) -> str:
+    done = subprocess.run(
+        ["git", "-C", seat.worktree, "symbolic-ref", "--short", "HEAD"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def advance(home: Home, program: str, old: bytes, new: bytes) -> str:
+    """Another seat's verified work becomes the program's head, as the lab makes it."""
+    head, tree = record.program_head(home, program)
+    data = git.read_file(home.record, head, "train.py")
+    assert data is not None and old in data
+    commit = git.commit(
+        home.record, git.tree_with(home.record, tree, {"train.py": data.replace(old, new)}), [head], "new head"
+    )
+    git.update_ref(home.record, record.main_ref(program), commit, head)
+    return commit
+
+
+def test_a_seat_is_a_clean_worktree_on_its_own_branch(tiny_home: Home) -> None:
+    seat = seats.create(tiny_home, "j1", "junior", "offline", "main", "cpu0")
+    assert seat == seats.load(tiny_home, "j1")
+    assert (seat.branch, branch(seat), status(seat)) == ("program/main/j1", "program/main/j1", "")
+    assert "MATRIX_LR = 0.02" in text(seat)
+    assert mail.seats(tiny_home) == {"j1": "junior"}
+
+
+def test_making_a_seat_again_changes_nothing_and_keeps_its_work(tiny_home: Home) -> None:
+    seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
+    write(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    again = seats.create(tiny_home, "j1", "junior", "offline", "other")
+    assert (again.program, again.created) == ("main", seat.created)
+    assert "MATRIX_LR = 0.04" in text(again)
+    assert seats.saved(tiny_home, "j1") == []
+
+
+def test_a_lost_worktree_comes_back_with_the_work_that_was_filed(tiny_home: Home) -> None:
+    seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
+    write(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    filed = gate.submit(tiny_home, seat, "larger")
+    shutil.rmtree(seat.worktree)
+    seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
+    assert "MATRIX_LR = 0.04" in text(seat) and status(seat) == ""
+    assert git.resolve(tiny_home.hub, "refs/heads/program/main/j1") == filed.commit
+
+
+def test_moving_gives_the_new_programs_head_and_keeps_branch_and_unfiled_work(tiny_home: Home) -> None:
+    seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
+    record.ensure_program(tiny_home, "schedule")
+    head = advance(tiny_home, "schedule", b"WARMDOWN_FRAC = 0.0", b"WARMDOWN_FRAC = 0.5")
+    write(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.08")
+    (Path(seat.worktree) / "notes.txt").write_text("mine")
+    before = git.resolve(tiny_home.hub, "refs/heads/program/main/j1")
+
+    moved = seats.move(tiny_home, seat, "schedule")
+
+    assert (moved.program, moved.branch, branch(moved)) == ("schedule", "program/schedule/j1", "program/schedule/j1")
+    assert moved == seats.load(tiny_home, "j1")
+    assert "WARMDOWN_FRAC = 0.5" in text(moved) and "MATRIX_LR = 0.02" in text(moved)
+    assert status(moved) == "?? notes.txt\n" and text(moved, "notes.txt") == "mine"
+    [kept] = seats.saved(tiny_home, "j1")
+    assert "MATRIX_LR = 0.08" in (kept / "train.py").read_text()
+    assert git.resolve(tiny_home.hub, "refs/heads/program/main/j1") == before
+    assert git.resolve(tiny_home.hub, "refs/heads/program/schedule/j1") == head
+
+
+def test_a_moved_seat_files_on_its_new_program_only(tiny_home: Home) -> None:
+    seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
+    moved = seats.move(tiny_home, seat, "optimizer")
+    write(moved, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    filed = gate.submit(tiny_home, moved, "larger")
+    assert (filed.program, [k.name for k in filed.knobs]) == ("optimizer", ["MATRIX_LR"])
+
+
+def test_sync_brings_the_head_and_pins_commits_the_record_never_saw(tiny_home: Home) -> None:
+    seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
+    write(seat, "SLEEP_S = 0.0", "SLEEP_S = 0.1")
+    for words in (["add", "train.py"], ["-c", "user.name=j1", "-c", "user.email=j1@x", "commit", "-qm", "by hand"]):
+        subprocess.run(["git", "-C", seat.worktree, *words], check=True)
+    own = git.resolve(tiny_home.hub, "refs/heads/program/main/j1")
+    head = advance(tiny_home, "main", b"MATRIX_LR = 0.02", b"MATRIX_LR = 0.04")
+    seats.sync(tiny_home, seat)
+    assert "MATRIX_LR = 0.04" in text(seat) and "SLEEP_S = 0.0" in text(seat) and status(seat) == ""
+    assert git.resolve(tiny_home.hub, "refs/heads/program/main/j1") == head
+    assert own in git.list_refs(tiny_home.hub, "refs/org/saved/j1").values()
+    seats.sync(tiny_home, seat)
+    assert seats.saved(tiny_home, "j1") == []
+
+
+@pytest.mark.parametrize("point", ["seats.added", "seats.worktree"])
+def test_a_kill_while_a_seat_is_made_is_mended_by_making_it_again(tiny_home: Home, point: str) -> None:
+    call = "seats.create(home, 'j1', 'junior', 'offline', 'main')"
+    die_at(tiny_home, point, call)
+    seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
+    assert status(seat) == "" and "MATRIX_LR" in text(seat)
+
+
+@pytest.mark.parametrize("point", ["seats.saved", "seats.head", "seats.moved"])
+def test_a_kill_in_the_middle_of_a_move_leaves_one_program_or_the_other(tiny_home: Home, point: str) -> None:
+    seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
+    record.ensure_program(tiny_home, "schedule")
+    advance(tiny_home, "schedule", b"WARMDOWN_FRAC = 0.0", b"WARMDOWN_FRAC = 0.5")
+    write(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.08")
+    die_at(tiny_home, point, "seats.move(home, seats.load(home, 'j1'), 'schedule')")
+    seat = seats.create(tiny_home, "j1", "junior", "offline")
+    assert branch(seat) == seat.branch == "program/main/j1"
+    if point != "seats.saved":
+        assert status(seat) == "" and "WARMDOWN_FRAC = 0.0" in text(seat)
+    [kept] = seats.saved(tiny_home, "j1")[:1]
+    assert "MATRIX_LR = 0.08" in (kept / "train.py").read_text()
+
+
+def die_at(home: Home, point: str, call: str) -> None:
+    code = f"import sys; from pathlib import Path; from org.home import Home; from org.team import seats; home = Home(Path(sys.argv[1])); {call}"
+    environment = {**os.environ, "ORG_FAILPOINT": f"{point}:1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(home.root)], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize("name", ["all", "human", "../x", "a b", "", "-x", "#(touch x)"])
+def test_a_name_that_may_not_meet_tmux_or_git_makes_nothing(tiny_home: Home, name: str) -> None:
+    with pytest.raises(BadInput):
+        seats.create(tiny_home, name, "junior", "offline", "main")
+    assert not tiny_home.hub.exists() and not tiny_home.seats.exists()
+
+
+# --- states
+
+
+def pane(**changes: object) -> tmux.PaneInfo:
+    facts = dict(
+        id="%1", window="@0", window_name="grid", session="org", pid=1, dead=False, dead_status=None, in_mode=False,
+        input_off=False, width=80, height=20, active=True, seat="j1", title="j1",
+    )  # fmt: skip
+    return tmux.PaneInfo(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+def history(*names: str) -> list[dict[str, str]]:
+    return [{"t": f"2026-03-01T00:00:{n:02d}.000Z", "event": name} for n, name in enumerate(names, 10)]
+
+
+@pytest.mark.parametrize(
+    ("events", "facts", "expected"),
+    [
+        ((), {}, "starting"),
+        (("starting",), {}, "starting"),
+        (("starting", "ready"), {}, "ready"),
+        (("ready", "working"), {}, "working"),
+        (("ready", "working", "plan", "note", "processed"), {}, "working"),
+        (("working", "waiting"), {}, "waiting-for-run"),
+        (("waiting", "idle"), {}, "ready"),
+        (("working", "asking"), {}, "asking"),
+        (("working", "asking"), {"is_human": True}, "held"),
+        (("ready", "paused"), {}, "held"),
+        (("working",), {"is_held": True}, "held"),
+        (("working", "someone-elses-word"), {}, "working"),
+        (("ready",), {"started": "2026-03-01T00:00:59.000Z"}, "starting"),
+        ((), {"reports": False}, "ready"),
+        ((), {"is_person": True}, "person"),
+    ],
+)
+def test_state_follows_the_last_event_that_says_one(
+    events: tuple[str, ...], facts: dict[str, bool], expected: str
+) -> None:
+    assert seats.state(history(*events), pane(), **{"is_held": False, "is_human": False, **facts}) == expected  # type: ignore[arg-type]
+
+
+def test_a_seat_without_a_living_pane_is_gone_whatever_it_said() -> None:
+    for where in (None, pane(dead=True)):
+        assert seats.state(history("working"), where, is_held=False, is_human=False) == "gone"
+
+
+def client(**changes: object) -> tmux.ClientInfo:
+    facts = dict(activity=1000, pane_id="%1", control=False, readonly=False, prefix=False, width=200, height=50)
+    return tmux.ClientInfo(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("client_facts", "now", "expected"),
+    [
+        ({}, 1005.0, {"%1"}),
+        ({}, 1011.0, set()),
+        ({"control": True}, 1001.0, set()),
+        ({"readonly": True}, 1001.0, set()),
+        ({"pane_id": "%2"}, 1001.0, {"%2"}),
+    ],
+)
+def test_a_person_is_where_a_real_client_had_its_last_key(
+    client_facts: dict[str, object], now: float, expected: set[str]
+) -> None:
+    assert seats.seen([pane()], [client(**client_facts)], now).human == expected
+
+
+def test_without_an_org_running_every_program_is_gone_and_people_are_not(tiny_home: Home) -> None:
+    seats.create(tiny_home, "j1", "junior", "offline", "main", "cpu0")
+    seats.create(tiny_home, "me", "person", PERSON, "main")
+    tiny_home.held("j1").touch()
+    mail.send(tiny_home, "human", "j1", "hello")
+    files.append_line(tiny_home.seat_events("j1"), '{"t": "2026-03-01T00:00:00.000Z", "event": "working"}')
+    rows = {row["name"]: row for row in seats.states(tiny_home, ledger.read(tiny_home))}
+    assert (rows["j1"]["state"], rows["j1"]["held"], rows["j1"]["pane"], rows["j1"]["mail_waiting"]) == (
+        "gone",
+        True,
+        None,
+        1,
+    )
+    assert rows["me"]["state"] == "person"
+    assert not seats.is_running(tiny_home)

@@ -1,0 +1,193 @@
+"""The page says what the ledger says, quotes what agents say, and keeps what the person wrote."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from org import files
+from org.home import Home
+from org.records import Letter, Seat
+from org.team import mail, standup
+from org.team.standup import Words
+
+sys.path.insert(0, str(Path(__file__).parent))
+from books import CHARTER, Book, night
+
+NOW = "2026-03-01T07:00:00.000Z"
+
+
+def section(page: str, name: str) -> str:
+    found = re.search(rf"^## {name}\n\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    assert found, name
+    return found[1].strip()
+
+
+def table(text: str) -> list[dict[str, str]]:
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    assert all(len(row) == len(rows[0]) for row in rows)
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+def page(**words: object) -> str:
+    return standup.page(night(), CHARTER, NOW, Words(**words))
+
+
+# --- numbers -----------------------------------------------------------------------------------------------------
+
+
+def test_one_line_says_what_happened():
+    line = section(page(), "While you slept")
+    assert "\n" not in line
+    assert "14 runs and 4 experiments decided in 0.23 device-hours" in line
+    assert "2 wins (1 verified, 1 tentative); 2 refuted; 1 verification, 1 passed" in line
+    assert "best effect **-0.0700 ± 0.0100** (E0005, verified" in line
+
+
+def test_each_row_of_the_table_equals_the_ledger():
+    book = night()
+    rows = {row["experiment"]: row for row in table(section(page(), "Kept"))}
+    assert set(rows) == {"E0001", "E0004"}  # the stack is not a change of its own
+    for name, row in rows.items():
+        verdict, contract = book.verdicts[name], book.experiments[name]
+        assert row["effect ± se"] == f"{verdict.effect:+.4f} ± {verdict.se:.4f}"
+        assert row["commit"] == contract.commit[:7] and row["seat"] == contract.seat
+        assert row["change"].startswith(contract.description[:10])
+    assert rows["E0001"]["tier"] == "verified in E0005"
+    assert rows["E0004"]["tier"] == "tentative, reported"
+    assert rows["E0001"]["step time"] == "+20.0%"  # 54 s against 45 s over the same 300 steps
+    assert rows["E0001"]["memory"] == "+0.0%" and rows["E0001"]["compile"] == "2.0 s"
+    assert rows["E0004"]["step time"] == "-"  # its verdict rests on no baseline run
+    assert "not the referee's" in section(page(), "Kept")
+
+
+def test_judged_axes_come_before_means_of_runs():
+    book = night()
+    old = book.verdicts["E0001"]
+    axes = {
+        "train_s": {"baseline": 30.0, "candidate": 33.0},
+        "steps": {"baseline": 300.0, "candidate": 300.0},
+        "compile_s": {"baseline": None, "candidate": 7.0},
+    }
+    book.verdicts["E0001"] = type(old).from_dict(
+        {
+            **old.to_dict(),
+            "matching": axes,
+        }
+    )
+    rows = {r["experiment"]: r for r in table(section(standup.page(book, CHARTER, NOW, Words()), "Kept"))}
+    assert (rows["E0001"]["step time"], rows["E0001"]["compile"]) == ("+10.0%", "7.0 s")
+
+
+def test_refuted_shows_predicted_beside_measured():
+    rows = {row["experiment"]: row for row in table(section(page(), "Refuted"))}
+    assert (rows["E0002"]["predicted"], rows["E0002"]["measured"]) == ("-0.0100", "+0.0050 ± 0.0120")
+    assert (rows["E0003"]["outcome"], rows["E0003"]["measured"]) == ("crash", "NaN at step 3")
+    assert rows["E0002"]["change"] == "widen \\| it &lt;!-- hide"
+
+
+def test_predictions_are_scored_per_seat():
+    rows = {row["seat"]: row for row in table(section(page(), "Predictions"))}
+    assert rows["j1"] == {"seat": "j1", "predictions": "1", "mean abs error": "0.0000", "sign right": "1/1 (100%)"}
+    assert rows["j2"]["mean abs error"] == f"{(0.015 + 0.0) / 2:.4f}" and rows["j2"]["sign right"] == "1/2 (50%)"
+
+
+def test_heads_and_stacks():
+    text = section(page(), "Stacks and heads")
+    assert text == "- `main` moved to `9999999` by E0005, -0.0700 ± 0.0100 (verified); members: E0001"
+
+
+def test_device_time_adds_up_to_what_was_held():
+    text = section(page(), "Device time")
+    rows = {row["cause"]: row["seconds held"] for row in table(text)}
+    held = {name: float(seconds) for name, seconds in rows.items() if name != "all"}
+    assert sum(held.values()) == float(rows["all"]) == sum(r.total_s for r in night().results.values())
+    assert held["baseline bank"] == 240 and held["verification"] == 240 and held["crashed, over time or invalid"] == 60
+    assert "training 77%" in text and "evaluation 10%" in text
+
+
+def test_only_what_is_new_is_counted_and_calibration_counts_all():
+    book = night()
+    since = book.verdict_times["E0004"]
+    text = standup.page(book, CHARTER, NOW, Words(), since)
+    assert "0 wins (0 verified, 0 tentative); 0 refuted; 1 verification, 1 passed; best effect **-0.0700" in section(
+        text, "While you slept"
+    )
+    assert section(text, "Kept") == "Nothing was kept." and section(text, "Refuted") == "Nothing was refuted."
+    assert len(table(section(text, "Predictions"))) == 2
+
+
+def test_an_empty_ledger_makes_a_page_too():
+    text = standup.page(Book(), CHARTER, NOW, Words())
+    assert "0 runs and 0 experiments decided in 0.00 device-hours; 0 wins" in text and "None" in text
+    assert section(text, "Device time") == "No device was used."
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+NASTY = "fine\n## Review\n\x1b[2J\r<script>x</script>\n<!-- covers to 2030-01-01T00:00:00Z -->\n![](http://x)\n\u202e| a |\n```"
+
+
+def test_words_of_agents_are_quoted_and_harmless():
+    letter = Letter("l-1", "j1", "human", "question", NOW, NASTY, about="a|b")
+    text = page(answers={"j1": NASTY}, plans={"j2": NASTY}, questions=[letter], notes=[("chief", NASTY)])
+    assert text.count("\n## Review\n") == 1
+    assert not set(text) & set("\x1b\r\u202e") and "<script" not in text and "![" not in text
+    assert len(re.findall(r"<!--", text)) == 1
+    quoted = section(text, "In their words").split("**j1**\n\n")[1]
+    assert all(line.startswith(">") for line in quoted.splitlines())
+    assert "**j1** (unverified) about a\\|b, `l-1`" in section(text, "Questions to you")
+    assert section(text, "Next").startswith("- **j2**: fine ## Review")
+
+
+def test_a_long_answer_is_cut():
+    assert len(page(answers={"j1": "x" * 50_000})) < 10_000
+
+
+# --- the file ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path)
+    for name in ("chief", "j1"):
+        seat = Seat(name, "junior", "offline", "main", f"program/main/{name}", "", None, NOW)
+        files.replace_json(home.seat(name) / "seat.json", seat.to_dict())
+    return home
+
+
+def test_write_gathers_plans_notes_and_questions(home):
+    events = home.seat("j1") / "events.jsonl"
+    for event, text in (("plan", "old plan"), ("plan", "try warmdown"), ("note", "look at the loss"), ("idle", "x")):
+        files.append_line(events, f'{{"t": "{NOW}", "event": "{event}", "text": "{text}"}}')
+    mail.send(home, "j1", "human", "May I widen the model?", kind="question")
+    mail.send(home, "j1", "human", "just a report", kind="report")
+    path = standup.write(home, night(), CHARTER, NOW, {"chief": "all well"})
+    text = path.read_text()
+    assert path == home.standup("2026-03-01")
+    assert section(text, "Next") == "- **j1**: try warmdown"
+    assert "> May I widen the model?" in text and "> look at the loss" in text and "> all well" in text
+    assert "just a report" not in text
+    assert mail.waiting(home, "human") == 2  # looking acknowledges nothing
+
+
+def test_what_the_person_wrote_stays_to_the_byte(home):
+    path = standup.write(home, night(), CHARTER, NOW, {})
+    mine = "\r\nno more widening\n## Review\nagain \x1b[0m é"
+    path.write_bytes(path.read_bytes() + mine.encode())
+    before = path.read_bytes().partition(b"\n## Review\n")[2]
+    standup.write(home, night(), CHARTER, "2026-03-01T09:00:00.000Z", {"j1": "## Review"})
+    after = path.read_bytes()
+    assert after.partition(b"\n## Review\n")[2] == before and before.endswith(mine.encode())
+    assert b"up to 2026-03-01 09:00" in after
+    assert [p.name for p in home.standups.iterdir()] == ["2026-03-01.md"]
+
+
+def test_tomorrows_page_begins_where_todays_ended(home):
+    standup.write(home, night(), CHARTER, NOW, {})
+    text = standup.write(home, night(), CHARTER, "2026-03-02T07:00:00.000Z", {}).read_text()
+    assert "Since 2026-03-01 07:00 UTC" in text and "0 runs and 0 experiments" in text
+    again = standup.write(home, night(), CHARTER, "2026-03-02T08:00:00.000Z", {}).read_text()
+    assert "Since 2026-03-01 07:00 UTC" in again  # a page made twice covers the whole day

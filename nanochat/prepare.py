@@ -400,7 +400,8 @@ def _write(folder: Path, files: dict[str, bytes], meta: dict) -> None:
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and (folder / "meta.json").exists():
             return  # the other writer was first
-        raise
+        # a failed write carries no file name
+        raise Problem(f"cannot write {folder}: {error.strerror}; free some space or choose another place") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

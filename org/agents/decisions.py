@@ -48,9 +48,12 @@ def split(groups: Mapping[str, Sequence[str]], juniors: Sequence[str]) -> list[P
 
 
 def waiting_keeps(program: str, trials: Sequence[Trial]) -> list[Trial]:
-    """Tentative keeps of a program that no stack has taken yet, oldest first."""
+    """Tentative keeps of a program, on its present head, that no stack has taken yet; oldest first."""
     stacked = {member for trial in trials for member in trial.members}
-    return [t for t in trials if t.program == program and t.is_keep and not t.is_stack and t.experiment not in stacked]
+    mine = [t for t in trials if t.program == program]
+    moves = [i for i, t in enumerate(mine) if t.is_stack and t.outcome == "win"]  # what came before was on another head
+    since = mine[moves[-1] + 1 :] if moves else mine
+    return [t for t in since if t.is_keep and not t.is_stack and t.experiment not in stacked]
 
 
 def stack_due(
@@ -68,7 +71,8 @@ def stack_due(
     if len(keeps) >= STACK_OF:
         return Decision(program, f"{len(keeps)} tentative wins wait ({listed}); together they are worth verifying now")
     visited = _visited(program, trials)
-    if knobs and all(name.lower() in visited for name in knobs):
+    has_stack = any(t.is_stack and t.program == program for t in trials)
+    if knobs and not has_stack and all(name.lower() in visited for name in knobs):
         return Decision(program, f"every knob of {program} was moved once; what won ({listed}) can be verified")
     since = [t for t in trials[trials.index(keeps[0]) + 1 :] if t.program == program and not t.is_open]
     if len(since) >= STACK_AFTER:

@@ -29,6 +29,12 @@ def read(source: str, name: str) -> Value | None:
     return value if isinstance(value, bool | int | float | str) else None
 
 
+def spelled(source: str, name: str) -> str:
+    """The constant's name as the code has it, or `name` when it is not there."""
+    found = _assignment(source, name)
+    return found["name"] if found else name
+
+
 def write(source: str, name: str, value: Value) -> str:
     """`source` with the constant set to `value`; everything else, its comment too, byte for byte.
     Raises BadInput when `read` finds no literal there."""
@@ -41,8 +47,8 @@ def write(source: str, name: str, value: Value) -> str:
 
 def _assignment(source: str, name: str) -> re.Match[str] | None:
     """The last assignment counts, as it does for Python. UPPER_CASE is preferred to the name as the charter spells it."""
-    for spelled in dict.fromkeys((name.upper(), name)):
-        pattern = rf"^{re.escape(spelled)}(?:[ \t]*:[^=\n]+)?[ \t]*=[ \t]*(?P<value>'[^'\n]*'|\"[^\"\n]*\"|[^#\n=]*?)[ \t\r]*(?:#.*)?$"
+    for word in dict.fromkeys((name.upper(), name)):
+        pattern = rf"^(?P<name>{re.escape(word)})(?:[ \t]*:[^=\n]+)?[ \t]*=[ \t]*(?P<value>'[^'\n]*'|\"[^\"\n]*\"|[^#\n=]*?)[ \t\r]*(?:#.*)?$"
         matches = list(re.finditer(pattern, source, re.MULTILINE))
         if matches:
             return matches[-1]

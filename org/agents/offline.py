@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from org import files
-from org.agents import decisions, search
+from org.agents import decisions, reasons, search
 from org.agents import knobs as knobs_
 from org.agents.brain import Brain, heard
 from org.agents.decisions import Decision
@@ -114,7 +114,7 @@ class Junior(Brain):
             self.say(f"{knob.name} is not set to a plain value in {knob.path}; I cannot turn it.", "bad")
             return
         if knobs_.same(value, current[knob.name]):
-            self.say(f"{knob.name} stands at {search.show(value)} already; there is nothing to test.", "ask")
+            self.say(f"{knob.name} stands at {reasons.show(value)} already; there is nothing to test.", "ask")
             return
         size = self.charter.margin or search.PRIOR
         metric = self.charter.metric
@@ -129,6 +129,9 @@ class Junior(Brain):
         self.events.become("working", chosen.text)
         self.say(chosen.why, "dim")
         self.say(f"I try {chosen.text} and predict {chosen.expect:+.4f} {self.charter.metric.name}.", "plain")
+        why = chosen.why.replace(
+            chosen.knob.name, knobs_.spelled(before, chosen.knob.name), 1
+        )  # as tables will name it
         files.replace(path, after)
 
         def done(reply: Reply) -> None:
@@ -137,7 +140,7 @@ class Junior(Brain):
             self._filed(chosen, reply, origin)
 
         idea = self.ideas.get(chosen.knob.name)
-        args = ["run", "--no-wait", "--json", "-m", chosen.why, f"--expect={chosen.expect:g}"]
+        args = ["run", "--no-wait", "--json", "-m", why, f"--expect={chosen.expect:g}"]
         self.calls.add(*args, *(["--idea", idea] if idea else []), done=done)
 
     def _filed(self, chosen: Proposal, reply: Reply, origin: str) -> None:
@@ -234,7 +237,7 @@ class Junior(Brain):
             if trial.seat != self.name or trial.is_open or (was is not None and not was.is_open):
                 continue
             style = {"win": "win", "holds": "win", "crash": "bad", "invalid": "bad"}.get(trial.outcome or "", "plain")
-            self.say(search.lesson(trial, self.charter.metric), style)
+            self.say(reasons.lesson(trial, self.charter.metric), style)
         judged = sum(not t.is_open for t in self.trials)
         if judged != sum(not t.is_open for t in before.values()):
             self.is_dry, self.full_until = False, 0.0
@@ -245,7 +248,7 @@ class Junior(Brain):
         knob, value = knobs_.parse(rest, self.knobs)
         self.wishes.appendleft((knob, value, "The person at my pane asked for it:"))
         self.not_before = self.full_until = 0.0  # a person does not wait for my caution
-        self.say(f"I try {knob.name}={search.show(value)} next.", "plain")
+        self.say(f"I try {knob.name}={reasons.show(value)} next.", "plain")
 
     def status(self) -> list[str]:
         judged = self._judged()
@@ -303,7 +306,7 @@ class Junior(Brain):
 
 
 def _what(trial: Trial) -> str:
-    return ", ".join(f"{n} {search.show(a)}→{search.show(b)}" for n, a, b in trial.changes) or trial.description[:80]
+    return ", ".join(f"{n} {reasons.show(a)}→{reasons.show(b)}" for n, a, b in trial.changes) or trial.description[:80]
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from org.agents import decisions, search
+from org.agents import decisions, reasons
 from org.agents import knobs as knobs_
 from org.agents.brain import Brain, heard
 from org.agents.decisions import Decision, Post
@@ -228,7 +228,7 @@ class Chief(Brain):
         if owner is None:
             self.say("There is no junior to run it yet.", "bad")
             return
-        text = f"Try {name}={search.show(value)} next; {why}."
+        text = f"Try {name}={reasons.show(value)} next; {why}."
         self.calls.add("send", owner, "--json", "--", text, done=self._after(f"{owner} has it: {text}"), first=True)
 
     def status(self) -> list[str]:

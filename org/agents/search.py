@@ -12,10 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from org.agents import knobs as knobs_
+from org.agents import reasons
 from org.agents.knobs import Value
+from org.agents.reasons import show
 from org.records import Knob, Metric
 
 PRIOR = 0.005  # the size of effect expected of a knob nobody has turned yet
+POOL = 12  # new values that the sampler names before one is taken
+CURIOSITY = 4.0  # sizes of effect hoped for at a value a whole span away from anything measured
+APART = 0.05  # of a knob's span: closer than this, two values differ by less than the noise
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,15 @@ class Trial:
     def is_keep(self) -> bool:
         """Good enough to search on, and waiting to be verified."""
         return self.outcome in ("win", "holds") and self.tier == "tentative"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measured value of a knob. `score` is against where the knob stands now; negative is better, whatever the metric."""
+
+    value: Any
+    score: float
+    experiment: str  # "" for a value that was only compared with
 
 
 @dataclass(frozen=True)
@@ -98,29 +112,58 @@ def seed_of(seat: str, count: int = 0) -> int:
     return (zlib.crc32(seat.encode()) + count) & 0x7FFFFFFF
 
 
-def tried(trials: Sequence[Trial], name: str, current: Value | None) -> list[Any]:
-    """Values of one knob that anyone has tried, or is trying, from where it stands now."""
-    return [
-        new
-        for trial in trials
-        if trial.outcome != "lost" and not trial.is_stack  # the org's own loss says nothing about the value
-        for knob, old, new in trial.changes
-        if len(trial.changes) == 1 and knob == name.lower() and knobs_.same(old, current)
-    ]
+def landscape(knob: Knob, current: Value | None, trials: Sequence[Trial], metric: Metric) -> list[Point]:
+    """What is known of one knob: each value measured by anyone, scored against where it stands now. Heads move, so effects
+    are chained: a value's score is the score of the value it was compared with plus the effect."""
+    points: list[Point] = []
+    for trial in trials:
+        if (
+            trial.effect is None
+            or len(trial.changes) != 1
+            or trial.is_stack
+            or trial.changes[0][0] != knob.name.lower()
+        ):
+            continue
+        _, old, new = trial.changes[0]
+        base = _at(points, old)
+        if base is None:
+            base = Point(old, 0.0, "")
+            points.append(base)
+        score = base.score + metric.sign * trial.effect
+        known = _at(points, new)
+        if known is not None:
+            points.remove(known)
+            score = (score + known.score) / 2
+        points.append(Point(new, score, trial.experiment))
+    here = _at(points, current)
+    return [Point(p.value, p.score - (here.score if here else 0.0), p.experiment) for p in points]
+
+
+def closed(knob: Knob, current: Value | None, trials: Sequence[Trial], metric: Metric) -> list[Any]:
+    """Values of one knob that need no run: where it stands, what anyone tried from there or is trying now, and what is
+    known to be no better, a former head among them."""
+    seen: list[Any] = [current]
+    for trial in trials:
+        if trial.outcome == "lost" or trial.is_stack or len(trial.changes) != 1:
+            continue  # the org's own loss says nothing about the value
+        name, old, new = trial.changes[0]
+        if name == knob.name.lower() and (trial.is_open or knobs_.same(old, current)):
+            seen.append(new)
+    return seen + [point.value for point in landscape(knob, current, trials, metric) if point.score >= 0]
 
 
 def untouched(
     mine: Sequence[Knob], current: Mapping[str, Value | None], trials: Sequence[Trial], first: Collection[str] = ()
 ) -> list[Knob]:
-    """Knobs nobody has moved from where they stand, the most promising first: those named in `first` (people's ideas),
-    then those outside their own range, then those at its edge."""
-    fresh = [k for k in mine if not tried(trials, k.name, current.get(k.name))]
+    """Knobs nobody has moved yet, the most promising first: those named in `first` (people's ideas), then those outside
+    their own range, then those at its edge."""
+    moved = {t.changes[0][0] for t in trials if len(t.changes) == 1 and t.outcome != "lost"}
 
     def promise(knob: Knob) -> tuple[bool, bool, float]:
         value = current.get(knob.name)
         return knob.name not in first, not knobs_.is_outside(knob, value), -abs(knobs_.position(knob, value) - 0.5)
 
-    return sorted(fresh, key=promise)
+    return sorted((k for k in mine if k.name.lower() not in moved), key=promise)
 
 
 def propose(
@@ -143,11 +186,14 @@ def propose(
     movable = [k for k in mine if current.get(k.name) is not None]
     fresh = untouched(movable, current, trials, first)
     turn = offset % len(fresh) if fresh else 0
+    seen = {k.name: closed(k, current[k.name], trials, metric) for k in movable}
+    for name, value in barred:
+        seen.get(name, []).append(value)
     for knob in fresh[turn:] + fresh[:turn]:
         for value in knobs_.steps(knob, current[knob.name]):
-            if _is_new(knob, value, current, trials, barred):
+            if _is_new(knob, value, seen[knob.name]):
                 return _proposal(knob, value, current, trials, metric, size)
-    asked = _ask(movable, current, trials, metric, seed, barred)
+    asked = _ask(movable, current, trials, metric, seed, seen, size)
     return _proposal(*asked, current, trials, metric, size) if asked else None
 
 
@@ -167,60 +213,30 @@ def proposal(
 
 
 def expectation(
-    knob: Knob, old: Value | None, new: Value, trials: Sequence[Trial], metric: Metric, size: float
+    knob: Knob, old: Value | None, new: Value, points: Sequence[Point], metric: Metric, size: float
 ) -> float:
-    """Predicted candidate - baseline: the mean effect of this knob moved the same way, drawn halfway to a small gain."""
-    prior = -metric.sign * size
-    effects = [
-        trial.effect
-        for trial in trials
-        for name, was, now in trial.changes
-        if trial.effect is not None and len(trial.changes) == 1 and name == knob.name.lower()
-        if not trial.is_stack and _direction(was, now) == _direction(old, new)
-    ]
-    return round((sum(effects) + prior) / (len(effects) + 1), 4)
-
-
-def lesson(trial: Trial, metric: Metric) -> str:
-    """What one verdict teaches, as a sentence, against what was predicted. Numbers are cited, not copied."""
-    what = ", ".join(f"{name} {show(old)}→{show(new)}" for name, old, new in trial.changes) or trial.description
-    if trial.effect is None or trial.outcome in ("crash", "invalid", "lost", None):
-        return f"{trial.experiment} ({what}) ended as {trial.outcome or 'open'}: no number, nothing learned about the value."
-    better = -metric.sign * trial.effect > 0
-    moved = f"{trial.experiment} ({what}) is a {trial.outcome}: {metric.name} moved by {trial.effect:+.4f}"
-    if trial.expect is None:
-        return f"{moved}; there was no prediction."
-    right = (trial.expect < 0) == (trial.effect < 0)
-    ratio = abs(trial.effect) / max(abs(trial.expect), 1e-9)
-    if trial.outcome == "null":
-        tail = "too small to tell from noise, so I leave the knob where it is"
-    elif not right:
-        tail = "the other way than I thought" + (", to our luck" if better else ": this direction is closed")
-    elif ratio > 2:
-        tail = "the right way and more than I thought: worth another step"
-    else:
-        tail = "about what I thought" if ratio > 0.5 else "the right way, less than I thought"
-    return f"{moved}, I had said {trial.expect:+.4f}; {tail}."
-
-
-def show(value: Any) -> str:
-    """A setting as people write it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """Predicted candidate - baseline: what the measured values around say, drawn halfway to a small gain; the value's own
+    measurement where there is one; the small gain alone where nothing was measured."""
+    known = _at(points, new)
+    guess = _guess(knob, old, new, points)
+    score = known.score if known else -size if guess is None else (guess - size) / 2
+    return round(metric.sign * score, 4)
 
 
 # --- the parts ---------------------------------------------------------------------------------------------------
 
 
-def _is_new(
-    knob: Knob,
-    value: Value,
-    current: Mapping[str, Value | None],
-    trials: Sequence[Trial],
-    barred: Sequence[tuple[str, Any]],
-) -> bool:
-    seen = [current.get(knob.name), *tried(trials, knob.name, current.get(knob.name))]
-    seen += [refused for name, refused in barred if name == knob.name]
-    return not any(knobs_.same(value, old) for old in seen)
+def _at(points: Sequence[Point], value: Any) -> Point | None:
+    return next((p for p in points if knobs_.same(p.value, value)), None)
+
+
+def _is_new(knob: Knob, value: Value, seen: Sequence[Any]) -> bool:
+    """Whether a run at `value` could tell something that `seen` does not: on a range it keeps a distance."""
+    if knob.choices:
+        return not any(knobs_.same(value, old) for old in seen)
+    inside = [old for old in seen if not knobs_.is_outside(knob, old)]
+    where = knobs_.position(knob, value)
+    return not any(knobs_.same(value, old) or abs(knobs_.position(knob, old) - where) < APART for old in inside)
 
 
 def _ask(
@@ -229,11 +245,13 @@ def _ask(
     trials: Sequence[Trial],
     metric: Metric,
     seed: int,
-    barred: Sequence[tuple[str, Any]],
+    seen: Mapping[str, Sequence[Any]],
+    size: float,
     attempts: int = 40,
 ) -> tuple[Knob, Value] | None:
-    """Tell a fresh TPE study every verdict about these knobs, then ask until it names something new."""
-    left = [k for k in mine if not k.choices or any(_is_new(k, c, current, trials, barred) for c in k.choices)]
+    """Tell a fresh TPE study what is known of these knobs, scored against the head; of the new values it names
+    take the one this researcher expects most of."""
+    left = [k for k in mine if not k.choices or any(_is_new(k, c, seen[k.name]) for c in k.choices)]
     if not left:
         return None
     import optuna
@@ -247,22 +265,18 @@ def _ask(
             space[k.name] = optuna.distributions.CategoricalDistribution([str(c) for c in k.choices])
         else:
             space[k.name] = optuna.distributions.FloatDistribution(k.low or 0.0, k.high or 0.0, log=k.log)
-    for trial in trials:
-        if trial.effect is None or len(trial.changes) != 1 or trial.is_stack:
-            continue
-        name, _, new = trial.changes[0]
-        spelled = next((n for n in by_name if n.lower() == name), None)
-        if spelled is None:
-            continue
-        params = {"knob": spelled, spelled: str(new) if by_name[spelled].choices else new}
-        distributions = {key: space[key] for key in params}
-        try:
-            made = optuna.trial.create_trial(
-                params=params, distributions=distributions, value=metric.sign * trial.effect
-            )
-        except (ValueError, TypeError):
-            continue  # a value outside the charter's range, tried by a person
-        study.add_trial(made)
+    worst = 0.0
+    for k in left:
+        for point in landscape(k, current[k.name], trials, metric):
+            params = {"knob": k.name, k.name: str(point.value) if k.choices else point.value}
+            distributions = {key: space[key] for key in params}
+            try:
+                told = optuna.trial.create_trial(params=params, distributions=distributions, value=point.score)
+            except (ValueError, TypeError):
+                continue  # a value outside the charter's range: the start's, or a person's
+            study.add_trial(told)
+            worst = max(worst, point.score)
+    pool: list[tuple[float, Knob, Value]] = []
     for attempt in range(attempts):
         asked = study.ask()
         knob = by_name[asked.suggest_categorical("knob", list(by_name))]
@@ -272,11 +286,38 @@ def _ask(
         else:
             raw = asked.suggest_float(knob.name, knob.low or 0.0, knob.high or 0.0, log=knob.log)
             value = knobs_.rounded(knob, raw, digits=2 if attempt < attempts // 2 else 3)
-        if _is_new(knob, value, current, trials, barred):
-            return knob, value
-        # an old answer again: tell it as the worst seen, so that the sampler looks elsewhere
-        study.tell(asked, max([metric.sign * t.effect for t in trials if t.effect is not None], default=0.0))
-    return None
+        if _is_new(knob, value, seen[knob.name]):
+            points = landscape(knob, current[knob.name], trials, metric)
+            pool.append((_promise(knob, current[knob.name], value, points, size), knob, value))
+            if len(pool) == POOL:
+                break
+        else:
+            study.tell(asked, worst)  # an old answer again: let the sampler look elsewhere
+    best = min(pool, key=lambda candidate: candidate[0], default=None)
+    return (best[1], best[2]) if best else None
+
+
+def _promise(knob: Knob, old: Value | None, new: Value, points: Sequence[Point], size: float) -> float:
+    """How far `new` may lie above the best value known of this knob; less far, the less is known around it."""
+    best = min([0.0, *(point.score for point in points)])
+    around = [knobs_.position(knob, value) for value in (old, *(point.value for point in points))]
+    distance = 0.5 if knob.choices else min(abs(at - knobs_.position(knob, new)) for at in around)
+    return (_guess(knob, old, new, points) or 0.0) - best - CURIOSITY * size * distance
+
+
+def _guess(knob: Knob, old: Value | None, new: Value, points: Sequence[Point]) -> float | None:
+    """The score at `new`, read off the line between the measured values on both sides of it, or the nearest one's; None
+    where nothing was measured, and for choices, which have no order."""
+    known = [point for point in points if not knobs_.same(point.value, old)]
+    if knob.choices or not known:
+        return None
+    at = knobs_.position(knob, new)
+    line = sorted((knobs_.position(knob, p.value), p.score) for p in [*known, Point(old, 0.0, "")])
+    below = max((p for p in line if p[0] <= at), default=None)
+    above = min((p for p in line if p[0] >= at), default=None)
+    if below is None or above is None or below[0] == above[0]:
+        return (below or above or (0.0, 0.0))[1]
+    return below[1] + (above[1] - below[1]) * (at - below[0]) / (above[0] - below[0])
 
 
 def _proposal(
@@ -284,60 +325,6 @@ def _proposal(
 ) -> Proposal:
     old = current[knob.name]
     assert old is not None
-    expect = expectation(knob, old, value, trials, metric, size)
-    return Proposal(knob, old, value, _mechanism(knob, old, value, trials, metric), expect)
-
-
-# (part of a knob's name, direction) -> why it might help; None when the direction does not matter
-MECHANISMS: tuple[tuple[str, str, str], ...] = (
-    ("warmdown", "up", "lowering the rate over the last part lets the weights settle instead of bouncing at full step"),
-    (
-        "warmdown",
-        "down",
-        "a shorter warmdown keeps the full step for longer, which a short run may need more than settling",
-    ),
-    ("warmup", "up", "the first gradients are large and badly scaled; a gentler start wastes fewer of them"),
-    ("warmup", "down", "warmup spends steps of a short run at a rate that learns little"),
-    ("embedding_lr", "up", "each embedding row sees few tokens, so it can take larger steps than the matrices"),
-    ("lr", "up", "with so few tokens the weights end far from settled; a larger step covers more ground"),
-    ("lr", "down", "steps this large bounce across the valley; a smaller one ends lower"),
-    ("momentum", "up", "a longer average of gradients carries less noise into each step"),
-    ("momentum", "down", "a run this short ends before a long average of gradients has caught up"),
-    ("beta", "up", "a longer average of gradients carries less noise into each step"),
-    ("beta", "down", "a shorter memory follows a loss that still falls fast"),
-    ("weight_decay", "up", "decay keeps the matrices small, so that the same step turns them further"),
-    ("weight_decay", "down", "decay pulls at weights that a short run has hardly built"),
-    ("softcap", "", "the cap bends large logits, which costs where the model is right to be sure"),
-    ("seq_len", "up", "a longer context predicts better where the text refers back"),
-    ("seq_len", "down", "shorter sequences give more updates for the same tokens"),
-    ("rows", "down", "smaller batches give more updates for the same tokens"),
-    ("rows", "up", "larger batches carry less noise into each step"),
-    ("norm", "", "the sharpness of attention is set by this scale, and the present one was never tested"),
-    ("init", "up", "a larger start breaks the symmetry sooner"),
-    ("init", "down", "a smaller start lets the first steps decide the direction"),
-    ("activation", "", "the shape of the activation decides how sparse the hidden layer is"),
-)
-
-
-def _mechanism(knob: Knob, old: Value | None, new: Value, trials: Sequence[Trial], metric: Metric) -> str:
-    """Why this might help, as a sentence that ends without a full stop's worth of certainty."""
-    way = _direction(old, new)
-    before = [
-        t for t in trials if len(t.changes) == 1 and t.changes[0][0] == knob.name.lower() and t.effect is not None
-    ]
-    best = min(before, key=lambda t: metric.sign * (t.effect or 0.0), default=None)
-    reason = next((why for part, d, why in MECHANISMS if part in knob.name.lower() and d in ("", way)), None)
-    change = f"{knob.name} {show(old)}→{show(new)}"
-    if knobs_.is_outside(knob, old):
-        return f"{change}: it stands outside the range that works elsewhere; {reason or 'the middle is the first thing to test'}."
-    if best is not None and best.effect is not None and metric.sign * best.effect < 0:
-        return f"{change}: after {best.experiment} did well at {show(best.changes[0][2])}, this looks for the best place nearby."
-    if best is not None:
-        return f"{change}: {best.experiment} did not pay at {show(best.changes[0][2])}; {reason or 'this asks elsewhere in the range'}."
-    return f"{change}: {reason or 'nobody has moved it yet, and a bold step tells most'}."
-
-
-def _direction(old: Any, new: Any) -> str:
-    if isinstance(old, int | float) and isinstance(new, int | float):
-        return "up" if new > old else "down"
-    return str(new)
+    points = landscape(knob, old, trials, metric)
+    expect = expectation(knob, old, value, points, metric, size)
+    return Proposal(knob, old, value, reasons.why(knob, old, value, points), expect)

@@ -80,7 +80,7 @@ def sparkline(values: Sequence[float], columns: int, lower_is_better: bool = Tru
 
 def _head(shot: Mapping[str, Any], width: int) -> list[RenderableType]:
     org, progress = shot["org"], shot["progress"]
-    lower = org.get("direction", "lower") == "lower"
+    lower = shot["metric"]["direction"] == "lower"
     title = _line(" ".join(word for word in (org.get("name") or "org", *_when(org)) if word), "bold")
     best = _line("")
     for tier, style in (("verified", "bold green"), ("tentative", "green")):
@@ -96,7 +96,7 @@ def _head(shot: Mapping[str, Any], width: int) -> list[RenderableType]:
     so_far = [value for _, value in progress["claimed"]]
     curve = _line("")
     if values:
-        curve.append(f"{org['metric']} ", "grey62")
+        curve.append(f"{shot['metric']['name']} ", "grey62")
         curve.append(sparkline(values, max(10, width - 40), lower), "steel_blue1")
         if so_far:
             curve.append(f"  {so_far[0]:.4f} → {so_far[-1]:.4f}", "bold")

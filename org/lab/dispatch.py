@@ -219,10 +219,10 @@ def _run_lock(home: Home, run: str) -> Path:
 
 
 def _given_up(contract: Contract, results: Iterable[RunResult], limit: int) -> str:
-    """A run of this experiment that the org lost `limit` times, or ""."""
+    """A run of this experiment that the org lost `limit` times, or "". Runs stopped with the org do not count."""
     lost: dict[tuple[str, int], int] = {}
     for r in results:
-        if r.experiment == contract.experiment and r.status == "lost":
+        if r.experiment == contract.experiment and r.status == "lost" and r.reason != runner.STOPPED:
             lost[r.arm, r.seed] = lost.get((r.arm, r.seed), 0) + 1
     return next((f"{arm}-s{seed}" for (arm, seed), count in lost.items() if count >= limit), "")
 

@@ -62,6 +62,12 @@ class Guard:
             raise GuardLost(f"guard {self.pid} is gone") from None
         return Ended(**answer)
 
+    def end(self) -> None:
+        """Let go of the lifeline: the guard ends the tree, frees the device and is gone when this returns."""
+        self._lifeline.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
 
 def start(lease_fd: int) -> Guard:
     """Fork the guard. It keeps `lease_fd` open, and with it the device locked, until it and its tree are gone."""

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +30,16 @@ from org.records import RunResult, RunSpec
 from org.world import git, process
 
 REFEREE_DEADLINE_S = 600.0
+STOPPED = "stopped with the org; the run is repeated with the same seed"
 SUMMARY_FIELDS = ("params", "steps", "tokens", "first_step_s", "train_s", "compile_s", "data_hash")
+
+
+class Stopped(Exception):
+    """SIGTERM came: the org is being stopped, and the run with it."""
+
+
+def _stop(*_: object) -> None:
+    raise Stopped
 
 
 def main(argv: list[str]) -> int:
@@ -47,10 +57,14 @@ def main(argv: list[str]) -> int:
     )
     failpoint("runner.launched")
     started = files.utc_now()
+    signal.signal(signal.SIGTERM, _stop)
     keeper = guard.start(lease_fd)
     os.close(lease_fd)  # from here on the guard alone holds the device
     try:
         result = _run(home, folder, spec, keeper)
+    except Stopped:
+        keeper.end()
+        result = lost(spec, STOPPED)
     except guard.GuardLost:
         process.kill_all(lambda: process.find_marked(home.lease_marker(spec.device)), limit_s=10)
         result = _result(
@@ -58,6 +72,7 @@ def main(argv: list[str]) -> int:
         )
     except OrgError as error:
         result = _result(spec, status="lost", reason=str(error))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the last lines are short; they are written whole
     result = RunResult(**{**result.to_dict(), "started": started, "ended": files.utc_now()})
     failpoint("runner.scored")
     files.replace_json(folder / "result.json", result.to_dict())

@@ -41,7 +41,10 @@ def decorate(snapshot: Mapping[str, Any], session: str) -> dict[str, dict[str, s
                 "@colour": COLOURS.get(seat["state"], "colour240"),
                 "@label": escape_format(label(seat)),
             }
-    options[session] = {"status-right": escape_format(f" {status_line(snapshot)} ")}
+    options[session] = {
+        "status-right-length": "160",
+        "status-right": escape_format(f" {status_line(snapshot)} "),
+    }
     return options
 
 

@@ -5,16 +5,13 @@ record, programs -> worktrees -> data -> org.json -> grid, office -> every seat 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from org import __version__, files
@@ -23,18 +20,18 @@ from org.agents import base
 from org.errors import Busy, OrgError
 from org.failpoint import failpoint
 from org.home import Home
-from org.lab import dispatch, record, referee
 from org.lab import ledger as ledgers
+from org.lab import record, referee
 from org.lab import spec as specs
-from org.records import Charter, Seat
+from org.records import Charter
 from org.team import panes, roster, seats
+from org.team.ending import alone, stop
 from org.team.roster import PERSON, Plan
 from org.world import git, process, tmux
 from org.world.watch import Watcher
 
 READY_S = 60.0
 OFFICE_S = 20.0
-TERM_S = 3.0
 
 Say = Callable[[str], None]
 
@@ -42,7 +39,7 @@ Say = Callable[[str], None]
 def launch(home: Home, plan: Plan, say: Say) -> None:
     """Make what the plan says; returns when every seat is ready and the office works. On a running home only what is
     missing is made. Raises Busy when another launch is at work, or when the home runs with another roster."""
-    with _alone(home):
+    with alone(home):
         charter = charters.load(home)
         facts = roster.facts(home)
         server = panes.server_of(home)
@@ -75,17 +72,6 @@ def launch(home: Home, plan: Plan, say: Say) -> None:
 
 
 # --- before anything starts --------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    try:
-        with files.locked(home.launch_lock, wait=False):
-            yield
-    except Busy as error:
-        if str(home.launch_lock) not in str(error):
-            raise
-        raise Busy(f"another `org launch` or `org stop` is at work on {home.root}; wait for it to end") from None
 
 
 def _refuse_another(facts: dict[str, object], plan: Plan) -> None:
@@ -268,135 +254,6 @@ def _write_ledger(home: Home, plan: Plan, started: list[str]) -> None:
     ledgers.Ledger(home).append("org", f"launch:{files.utc_now()}", data)
 
 
-# --- ending ------------------------------------------------------------------------------------------------------
-
-
-def stop(home: Home, say: Say, seat: str | None = None, clean: bool = False) -> None:
-    """End the organisation: office, runs, panes, and whatever else carries this home's marker. With `seat` only that
-    seat's program. `clean` also removes worktrees; branches and the record stay. Safe to repeat."""
-    if seat is not None:
-        return _stop_seat(home, seats.require(home, seat), say, clean)
-    with _alone(home), _deaf_to_hangups():
-        ended = _end_office(home)
-        runs = _end_runs(home)
-        ended += [f"{len(runs)} runs ({', '.join(runs)}: lost, to be repeated)"] if runs else []
-        ended += _end_panes(home)
-        left = process.kill_all(lambda: _marked(home), limit_s=10)
-        ended += [f"{len(left)} processes that were left"] if left else []
-        if runs:
-            _record_lost(home)
-        if clean:
-            for each in seats.all_seats(home):
-                _remove_worktree(home, each)
-            ended.append("the worktrees")
-        if ended and roster.facts(home):
-            roster.update(home, stopped=files.utc_now(), server_pid=None)
-            ledgers.Ledger(home).append("org", f"stop:{files.utc_now()}", {"event": "stop", "ended": ended})
-        say(f"ended: {'; '.join(ended)}" if ended else "nothing runs here")
-    return None
-
-
-def _stop_seat(home: Home, seat: Seat, say: Say, clean: bool) -> None:
-    """End one seat's program; its pane stays, and nobody starts it again but `org launch`."""
-    panes.note_stopped(home, seat.name)
-    pane = seats.look(home, time.time()).panes.get(seat.name)
-    if pane is None or pane.dead:
-        say(f"{seat.name} runs no program")
-    else:
-        tree = [pane.pid, *process.descendants(pane.pid)]
-        _end([p for p in map(process.identity, tree) if p is not None])
-        say(f"ended: {seat.name}; `org launch` brings it back")
-    if clean:
-        _remove_worktree(home, seat)
-        say(f"removed: {seat.worktree}")
-
-
-def _remove_worktree(home: Home, seat: Seat) -> None:
-    """What was not filed is copied aside first."""
-    if Path(seat.worktree).is_dir() and home.hub.is_dir():
-        seats.sync(home, seat)
-        git.worktree_remove(home.hub, Path(seat.worktree))
-
-
-def _end_office(home: Home) -> list[str]:
-    if not files.is_locked(home.office_lock):
-        return []
-    row = files.read_json(home.office_lock) or {}
-    who = process.identity(int(row.get("pid") or 0))
-    if who is None or who.start_ticks != row.get("start_ticks"):
-        return []  # not written yet, or another's pid by now: the marker finds it
-    _end([who], grace_s=5.0)
-    return ["the office"]
-
-
-def _end_runs(home: Home) -> list[str]:
-    """Runner and guard first, so that no trainer's end is taken for its result; then the marker finds the rest."""
-    ended = []
-    for lock in home.experiments.glob("*/runs/*/lock") if home.experiments.is_dir() else ():
-        if files.is_locked(lock):
-            process.kill_all(lambda lock=lock: process.open_holders(lock) if files.is_locked(lock) else [], limit_s=5)  # type: ignore[misc]
-            ended.append(f"{lock.parent.parent.parent.name}/{lock.parent.name}")
-    for lease in home.leases.glob("*.lock") if home.leases.is_dir() else ():
-        process.kill_all(lambda d=lease.stem: process.find_marked(home.lease_marker(d)), limit_s=5)  # type: ignore[misc]
-    return ended
-
-
-def _end_panes(home: Home) -> list[str]:
-    """Programs are asked to end, then the server goes, then who is still there is killed."""
-    server = panes.server_of(home)
-    pid = server.pid()
-    if pid is None:
-        server.socket.unlink(missing_ok=True)
-        return []
-    count = len([p for p in server.list_panes() if p.window_name.startswith("grid") and not p.dead])
-    programs = [who for p in _marked(home) if p != pid and (who := process.identity(p)) is not None]
-    _end(programs, signs=(signal.SIGTERM, signal.SIGHUP))  # a person's shell ignores TERM
-    server.kill()
-    return [f"{count} seats", f"tmux -L {home.socket}"]
-
-
-def _end(
-    programs: list[process.Identity], grace_s: float = TERM_S, signs: tuple[signal.Signals, ...] = (signal.SIGTERM,)
-) -> None:
-    """Ask, then KILL those that are still there."""
-    for ask in (signs, (signal.SIGKILL,)):
-        alive = [who for who in programs if process.is_alive(who)]
-        for who in alive:
-            for sign in ask:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(who.pid, sign)
-        end = time.monotonic() + grace_s
-        while any(map(process.is_alive, alive)) and time.monotonic() < end:
-            time.sleep(0.02)
-
-
-def _marked(home: Home) -> list[int]:
-    """Processes of this home, those left out that this one runs below: `org stop` may be typed in the org's own shell,
-    which then goes with its window."""
-    return [p for p in process.find_marked(f"ORG_KEY={home.key}") if os.getpid() not in process.descendants(p)]
-
-
-def _record_lost(home: Home) -> None:
-    """The ended runs get their lines now; the next launch repeats them with the same seeds."""
-    lock = files.try_lock(home.dispatch_lock)
-    if lock is None:
-        return  # a foreground `org run` dispatches and does it
-    try:
-        dispatch.Dispatcher(home).tick(allow_new=False)
-    finally:
-        os.close(lock)
-
-
-@contextlib.contextmanager
-def _deaf_to_hangups() -> Iterator[None]:
-    """Go on when the window this was typed in goes away with the rest."""
-    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, old)
-
-
 # --- looking -----------------------------------------------------------------------------------------------------
 
 
@@ -420,3 +277,6 @@ class _Clock:
         now = time.monotonic()
         self._say(f"{text} ({now - self._at:.1f} s)")
         self._at = now
+
+
+__all__ = ["attach_argv", "launch", "not_ready", "stop"]

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -29,12 +28,13 @@ from org.failpoint import failpoint
 from org.home import Home
 from org.lab import dispatch
 from org.lab.ledger import Book
-from org.records import Charter
+from org.records import Charter, Seat
 from org.team import borders, doorbell, letters, panes, processes, roster, seats, standup
 from org.team.clock import STARTS_RUNS, Phase, phase
 from org.team.seats import Look
-from org.team.snapshot import snapshot
+from org.team.snapshot import of_ledger, snapshot
 from org.world import process
+from org.world.tmux import PaneInfo
 from org.world.watch import Watcher
 
 TICK_S = 1.0  # at the latest; events of the home wake it before
@@ -104,6 +104,9 @@ class Office:
         self._trouble: dict[str, tuple[str, int]] = {}
         self._shown: dict[str, dict[str, str | None]] = {}
         self._looked_at = 0.0
+        self._rows: list[dict[str, Any]] = []  # the seats' states in this pass
+        self._known: tuple[int, dict[str, Any]] = (-1, {})  # what the ledger says, by its length
+        self._queued: list[subprocess.Popen[bytes]] = []
         self._screen = _Screen() if render else None
 
     def pass_once(self, now: float) -> None:
@@ -113,11 +116,12 @@ class Office:
         if now - self._looked_at < TICK_S * 0.8:
             return  # woken by an event: what asks tmux runs once a second
         self._looked_at = now
+        self._step("folder", self._folder)
         self._step("look", lambda: self._look(now))
         self._step("seats", lambda: self._seats(now))
         self._step("doorbells", lambda: self._doorbells(now))
         self._step("processes", lambda: self._processes(now))
-        self._step("show", lambda: self._show(now))
+        self._step("show", self._show)
 
     def close(self) -> None:
         if self._dispatch_lock is not None:
@@ -181,8 +185,22 @@ class Office:
         for problem in letters.deliver(self.home, self.book, self.charter):
             self.note("trouble", problem)
 
+    def _folder(self) -> None:
+        """An edit to the org folder or the charter is a fact of the record: every later ledger line carries its hash."""
+        name = self.facts.get("org")
+        if not name or not self.home.org_folder(name).is_dir():
+            return
+        hashes = {"org_hash": roster.org_hash(self.home, name), "charter_hash": charters.charter_hash(self.home)}
+        if any(self.facts.get(key) != value for key, value in hashes.items()):
+            self.facts = roster.update(self.home, **hashes)
+            data = {"event": "changed", "folder": name, "charter": hashes["charter_hash"]}
+            self.dispatcher.ledger.append("org", f"changed:{hashes['org_hash']}:{files.utc_now()}", data)
+            self.note("folder", f"{name} or the charter was edited; a seat reads it at its next brief")
+
     def _look(self, now: float) -> None:
+        """One look at tmux and the seats' own events, which the steps after it share."""
         self.view = seats.look(self.home, now)
+        self._rows = seats.states(self.home, self.book, self.view, now)
 
     def _seats(self, now: float) -> None:
         """A seat whose program ended gets it back, ever later, until somebody has to look."""
@@ -212,19 +230,37 @@ class Office:
 
     def _doorbells(self, now: float) -> None:
         """Ring where letters wait, the program does not see its mailbox itself, and no person is at work."""
-        rows = {row["name"]: row for row in seats.states(self.home, self.book, self.view, now)}
-        for name, row in rows.items():
-            pane = self.view.panes.get(name)
-            if not row["mail_waiting"] or pane is None or doorbell_of(row["backend"]) != "typed":
+        self._queued = [child for child in self._queued if child.poll() is None]
+        for row in self._rows:
+            name, pane = row["name"], self.view.panes.get(row["name"])
+            if not row["mail_waiting"] or pane is None or backend_of(row["backend"]).doorbell != "typed":
                 continue
             waiting = letters.waiting_ids(self.home, name)
             rung = doorbell.load(self.home, name)
-            text = doorbell.due(
-                row["state"], waiting, rung, now,
-                pane=pane, is_human=pane.id in self.view.human, has_prefix=pane.id in self.view.prefix,
-            )  # fmt: skip
-            if text and doorbell.ring(self.home, name, self.server, pane.id, text, keys_of(row["backend"])):
+            is_human, has_prefix = pane.id in self.view.human, pane.id in self.view.prefix
+            text = doorbell.due(row["state"], waiting, rung, now, pane=pane, is_human=is_human, has_prefix=has_prefix)
+            if text and self._ring(name, pane, text):
                 doorbell.save(self.home, name, doorbell.after(rung, waiting, now))
+
+    def _ring(self, name: str, pane: PaneInfo, text: str) -> bool:
+        """By the program's own queue where it has one, else typed; False when a person was faster."""
+        seat = seats.require(self.home, name)
+        backend = backend_of(seat.backend)
+        queued = backend.queue(self.home, seat, text) if backend.queue else None
+        if queued is None:
+            return doorbell.ring(self.home, name, self.server, pane.id, text, backend.stash_keys)
+        env = {**self.server.env, **panes.common_env(self.home), **queued.env}
+        self._queued.append(
+            subprocess.Popen(
+                queued.argv,
+                env=env,
+                cwd=seat.worktree,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+        return True
 
     def _processes(self, now: float) -> None:
         """What the org folder asks of its seats and when; the last of it ends the budget."""
@@ -266,12 +302,12 @@ class Office:
         except (OSError, subprocess.SubprocessError) as error:
             self.note("trouble", f"the plot was not drawn: {error}")
 
-    def _show(self, now: float) -> None:
+    def _show(self) -> None:
         """The borders and the status line of the grid, and the board in the office's own window."""
-        facts = snapshot(
-            self.home, self.book, self.charter, self._devices, self.view, now, self.facts,
-            list(self.flags.values()), self.phase,
-        )  # fmt: skip
+        if self._known[0] != len(self.book.rows):
+            self._known = len(self.book.rows), of_ledger(self.book, self.charter)
+        flags = list(self.flags.values())
+        facts = snapshot(self.home, self.book, self._devices, self._rows, self.facts, self._known[1], flags, self.phase)
         if self.view.is_running:
             wanted = borders.decorate(facts, panes.SESSION)
             changed = {
@@ -308,29 +344,16 @@ def usable(there: list[Any], leased: set[str], left: int | None) -> list[Any]:
     return kept or there[:1]
 
 
-def doorbell_of(backend: str) -> str:
-    """`typed` when the office types the doorbell; anything else when the program sees its mailbox itself."""
-    return str(getattr(_backend(backend), "doorbell", "self"))
-
-
-def keys_of(backend: str) -> tuple[str, ...]:
-    """Keys the program wants pressed before a typed line, such as Claude Code's own stash key."""
-    key = str(getattr(_backend(backend), "stash_key", ""))
-    return (key,) if key else ()
-
-
-@dataclass
-class _NoBackend:
-    doorbell: str = "self"
-
-
-def _backend(spec: str) -> Any:
-    if spec == roster.PERSON:
-        return _NoBackend()
+def backend_of(spec: str) -> base.Backend:
+    """The backend, or one that is never rung: a person's seat, or a program that is gone from this machine."""
     try:
         return base.backend(spec)
     except OrgError:
-        return _NoBackend()  # a program that is gone from this machine; its pane says so
+        return base.Backend("none", doorbell="self", readiness="alive", plan=_not_started)
+
+
+def _not_started(home: Home, seat: Seat, page: object) -> base.Start:
+    raise OrgError(f"{seat.name}: '{seat.backend:.40}' is no program this version knows")
 
 
 def _later(a: str | None, b: str) -> str:

@@ -38,20 +38,22 @@ def server_of(home: Home) -> Server:
 
 def seat_pane(home: Home, seat: Seat) -> Pane:
     """The pane of a seat's program, its files seeded. Raises MissingTool when that program is not installed."""
-    facts = roster.facts(home)
-    page = home.org_folder(facts.get("org") or roster.DEFAULT_ORG) / "roles" / f"{seat.role}.md"
-    start = base.backend(seat.backend).prepare(home, seat, page)
-    for path, content in start.seeds.items():
-        if not path.exists():
-            files.replace(path, content)
-    for path, content in start.files.items():
-        files.replace(path, content)
+    start = base.backend(seat.backend).prepare(home, seat, _role_page(home, seat))
     own = {"ORG_SEAT": seat.name, "ORG_EVENTS": str(home.seat_events(seat.name))}
     return Pane(seat.name, start.argv, {**common_env(home), **start.env, **own}, Path(seat.worktree))
 
 
-def office_pane(home: Home) -> Pane:
-    return Pane("office", [sys.executable, "-m", "org", "office"], common_env(home), home.root)
+def _role_page(home: Home, seat: Seat) -> Path:
+    return home.org_folder(roster.facts(home).get("org") or roster.DEFAULT_ORG) / "roles" / f"{seat.role}.md"
+
+
+def office_pane(home: Home, seats: Sequence[Seat]) -> Pane:
+    """The office, with the keys that its seats' programs need and no other: it hands them on when it restarts one."""
+    handed: dict[str, str] = {}
+    for seat in seats:
+        env = base.backend(seat.backend).plan(home, seat, _role_page(home, seat)).env
+        handed |= {name: value for name, value in env.items() if name in base.PASSED_ON}
+    return Pane("office", [sys.executable, "-m", "org", "office"], {**common_env(home), **handed}, home.root)
 
 
 def shell_pane(home: Home) -> Pane:
@@ -96,7 +98,7 @@ def start(home: Home, server: Server, seats: Sequence[Seat]) -> list[str]:
     for seat in dead:
         respawn(home, server, seat, there[seat.name].id)
     started += [seat.name for seat in (*made, *dead)]
-    if _window(home, server, there, "office", office_pane(home)):
+    if _window(home, server, there, "office", office_pane(home, seats)):
         started.append("office")
     if is_new:
         server.run(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from org.world.tmux import ClientInfo, PaneInfo
 
 HUMAN_S = 10.0  # a person's key so many seconds ago: the pane is theirs
-EVENT_TAIL = 65_536  # bytes of events.jsonl looked at for the state
+EVENT_TAIL = 16_384  # bytes of events.jsonl looked at for the state
 MAX_KEPT_BYTES = 5_000_000  # of one file copied aside
 
 # event -> state; an event that is not named here leaves the state as it is

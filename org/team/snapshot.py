@@ -13,8 +13,6 @@ from org.evidence import progress
 from org.home import Home
 from org.lab import follow
 from org.records import Charter
-from org.team import seats
-from org.team.seats import Look
 from org.world import devices
 
 if TYPE_CHECKING:
@@ -26,18 +24,15 @@ LATEST = 8  # verdicts on the board
 def snapshot(
     home: Home,
     book: Book,
-    charter: Charter,
     there: Sequence[devices.Device],
-    view: Look,
-    now: float,
+    rows: Sequence[Mapping[str, Any]],
     facts: Mapping[str, Any],
+    known: Mapping[str, Any],
     flags: Sequence[str] = (),
     phase: str = "open",
 ) -> dict[str, Any]:
-    """org, seats, devices, queue and best as in `status --json`; then verdicts (latest first), progress (metric values,
-    best so far), flags. now: Unix seconds."""
-    rows = seats.states(home, book, view, now)
-    steps = progress.series(book.verdicts, book.results.values(), _baseline(book), charter.metric, book.experiments)
+    """org, seats, devices, queue and best as in `status --json`; then what `of_ledger` says, and the flags.
+    rows: `seats.states`; facts: org.json; known: `of_ledger`."""
     return {
         "org": {
             "home": str(home.root),
@@ -45,22 +40,28 @@ def snapshot(
             "since": facts.get("since"),
             "budget": facts.get("budget"),
             "phase": phase,
-            "metric": charter.metric.name,
-            "direction": charter.metric.direction,
         },
-        "seats": rows,
+        "seats": list(rows),
         "devices": [_device(home, device) for device in there],
         "queue": follow.queue(home, book),
+        **known,
+        "flags": [files.printable(flag, 200) for flag in flags],
+    }
+
+
+def of_ledger(book: Book, charter: Charter) -> dict[str, Any]:
+    """metric, best, runs, verdicts (latest first) and progress: what changes only when the ledger grows. Pure."""
+    steps = progress.series(book.verdicts, book.results.values(), _baseline(book), charter.metric, book.experiments)
+    return {
+        "metric": {"name": charter.metric.name, "direction": charter.metric.direction},
         "best": progress.best(book.verdicts, book.experiments),
         "runs": len(book.results),
         "verdicts": [_verdict(book, name) for name in reversed(list(book.verdicts)[-LATEST:])],
         "progress": {
-            "baseline": steps.points[0].value if steps.points and steps.points[0].kind == "baseline" else None,
             "points": [(p.device_s, p.value, p.kind) for p in steps.points if p.value is not None],
             "verified": steps.best_steps,
             "claimed": steps.claimed_steps,
         },
-        "flags": [files.printable(flag, 200) for flag in flags],
     }
 
 

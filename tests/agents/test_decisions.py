@@ -67,6 +67,8 @@ def test_one_win_is_enough_when_devices_are_free_or_every_knob_was_visited_or_si
     win = trial(1, "win", knob="x")
     assert due([win], idle=True)
     assert due([win, trial(2, "null", knob="y")])
+    first = trial(3, "win", members=("E0001",), stage="verify", tier="verified")
+    assert due([win, trial(2, "null", knob="y"), first, trial(4, "win")]) is None  # that reason counts once
     assert due([win, *(trial(n, "null") for n in range(2, 8))])
     assert due([win, *(trial(n, "null") for n in range(2, 7))]) is None
 
@@ -84,6 +86,13 @@ def test_stacked_wins_do_not_count_again_and_one_stack_runs_at_a_time() -> None:
     more = [*wins, trial(9, None, members=members, stage="verify"), trial(10, "win")]
     assert due(more, idle=True) is None  # the stack is still being measured
     assert due([*wins, stack, trial(10, "win")], idle=True)
+
+
+def test_wins_against_a_former_head_are_not_waiting() -> None:
+    wins = [trial(n, "win") for n in range(1, 6)]
+    moved = trial(9, "win", members=("E0001",), stage="verify", tier="verified")
+    assert due([*wins, moved], idle=True) is None
+    assert due([*wins, moved, trial(10, "win")], idle=True).why.count("E00") == 1
 
 
 def test_what_the_gate_declined_is_asked_again_only_with_something_new() -> None:

@@ -105,7 +105,7 @@ def test_a_task_becomes_experiments_that_each_change_one_constant_and_say_why(
     pane.until(lambda: len(org.filed()) == 2)
     pane.until(lambda: org.events("j1")[-1] == "waiting")
     assert all(len(row["knobs"]) == 1 and row["expect"] is not None for row in org.filed())
-    assert all(knob["name"] in row["description"] for row in org.filed() for knob in row["knobs"])
+    assert all(knob["name"].upper() in row["description"] for row in org.filed() for knob in row["knobs"])
     assert Path(org.home.worktree("j1"), "train.py").read_text() == (org.home.root / "code/train.py").read_text()
     assert "processed" in org.events("j1") and "plan" in org.events("j1")
     org.judge("E0001", "win", -0.04)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from org.agents import knobs, search
+from org.agents import knobs, reasons, search
 from org.agents.search import Trial
 from org.records import Knob, Metric
 
@@ -112,10 +113,28 @@ def test_an_unknown_knob_is_predicted_to_help_a_little(direction: Any, sign: int
     assert chosen is not None and chosen.expect == sign * 0.005
 
 
-def test_expectation_learns_from_the_same_direction_only() -> None:
+def test_expectation_is_read_off_what_was_measured_around() -> None:
     done = [trial(1, "matrix_lr", 0.04, -0.04), trial(2, "matrix_lr", 0.01, 0.06)]
-    assert search.expectation(LR, 0.02, 0.06, done, METRIC, 0.005) == pytest.approx(-0.0225)
-    assert search.expectation(LR, 0.02, 0.015, done, METRIC, 0.005) > 0
+    points = search.landscape(LR, 0.02, done, METRIC)
+    assert search.expectation(LR, 0.02, 0.06, points, METRIC, 0.005) == pytest.approx(-0.0225)
+    assert search.expectation(LR, 0.02, 0.013, points, METRIC, 0.005) > 0
+    higher = Metric("score", "higher")
+    assert search.expectation(LR, 0.02, 0.04, search.landscape(LR, 0.02, done, higher), higher, 0.005) == -0.04
+
+
+def test_when_the_head_moved_former_heads_are_not_tried_again_and_what_beat_them_is_scored_anew() -> None:
+    done = [trial(1, "matrix_lr", 0.04, -0.04), trial(2, "matrix_lr", 0.06, -0.05), trial(3, "matrix_lr", 0.01, 0.06)]
+    scores = {p.value: round(p.score, 3) for p in search.landscape(LR, 0.04, done, METRIC)}
+    assert scores == {0.02: 0.04, 0.04: 0.0, 0.06: -0.01, 0.01: 0.1}
+    closed = search.closed(LR, 0.04, done, METRIC)
+    assert 0.02 in closed and 0.01 in closed and 0.06 not in closed
+    assert search.untouched([LR], {"matrix_lr": 0.04}, done) == []  # no bold first step back to where it came from
+
+
+def test_values_closer_than_the_noise_are_not_tried_side_by_side() -> None:
+    done = follow(20, lambda chosen: -0.05 if chosen.knob is WARMDOWN else 0.01)
+    where = sorted(knobs.position(WARMDOWN, new) for t in done for name, _, new in t.changes if name == "warmdown_frac")
+    assert len(where) > 5 and min(b - a for a, b in itertools.pairwise(where)) >= search.APART - 1e-9
 
 
 @pytest.mark.parametrize(
@@ -132,7 +151,7 @@ def test_expectation_learns_from_the_same_direction_only() -> None:
 def test_a_verdict_is_compared_with_its_prediction(
     expect: float, effect: float | None, outcome: str, words: str
 ) -> None:
-    assert words in search.lesson(trial(1, "matrix_lr", 0.04, effect, expect=expect, outcome=outcome), METRIC)
+    assert words in reasons.lesson(trial(1, "matrix_lr", 0.04, effect, expect=expect, outcome=outcome), METRIC)
 
 
 def test_rows_of_results_become_trials_and_odd_rows_do_no_harm() -> None:

@@ -14,7 +14,7 @@ def shot(seats: int = 9, verdicts: int = 8, flags: int = 1) -> dict[str, Any]:
     states = ["working", "ready", "asking", "held", "gone", "waiting-for-run", "starting", "person"]
     return {
         "org": {
-            "home": "/tmp/x", "name": "chief-juniors", "since": "2026-03-01T00:00:00Z", "metric": "val_bpb",
+            "home": "/tmp/x", "name": "chief-juniors", "since": "2026-03-01T00:00:00Z",
             "phase": "draining", "budget": {"seconds": 300.0, "from": "2026-03-01T00:00:00Z"},
         },
         "seats": [
@@ -26,13 +26,14 @@ def shot(seats: int = 9, verdicts: int = 8, flags: int = 1) -> dict[str, Any]:
         "queue": [{"experiment": "E0009", "run": None, "seat": "j2", "waiting_for": "a device"}],
         "best": {"verified": None, "tentative": {"experiment": "E0002", "effect": -0.0811, "se": 0.0108}},
         "runs": 56,
+        "metric": {"name": "val_bpb", "direction": "lower"},
         "verdicts": [
             {"experiment": f"E{n:04d}", "seat": "j1", "program": "main", "outcome": "win", "tier": "tentative", "effect": -0.04,
              "se": 0.01, "z": 4.0, "trust": "reported", "description": "[bold red]not markup[/] \x1b[31mnor colour " + "x" * 200}
             for n in range(verdicts)
         ],
         "progress": {
-            "baseline": 1.66, "points": [(n, 1.66 - n / 100, "kept") for n in range(90)], "verified": [],
+            "points": [(n, 1.66 - n / 100, "kept") for n in range(90)], "verified": [],
             "claimed": [(0, 1.66), (9, 1.58)],
         },
         "flags": [f"j{n} ended 5 times" for n in range(flags)],
@@ -74,7 +75,7 @@ def test_a_usual_window_shows_all_of_it() -> None:
 
 def test_an_empty_organisation_has_a_board_too() -> None:
     empty = shot(0, 0, 0) | {"devices": [], "queue": [], "best": {"verified": None, "tentative": None}}
-    empty["progress"] = {"baseline": None, "points": [], "verified": [], "claimed": []}
+    empty["progress"] = {"points": [], "verified": [], "claimed": []}
     assert drawn(empty, 100, 40)
 
 

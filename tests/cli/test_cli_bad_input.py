@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import make_tiny_home
 
 from org.errors import MissingTool
 from org.home import Home
@@ -169,8 +168,8 @@ def test_init_refuses_before_it_writes(
     assert tree(tiny_home.root.parent) == before
 
 
-def test_init_refuses_a_home_and_a_file(cli: Cli, odd_path: Path) -> None:
-    home = make_tiny_home(odd_path / "home")
+def test_init_refuses_a_home_and_a_file(cli: Cli, tiny_home: Home, odd_path: Path) -> None:
+    home = tiny_home
     assert "is a home already" in one_line(cli("init", home.root).err)
     assert "is a file; name a folder" in one_line(cli("init", home.charter / "x").err)
     (odd_path / "half" / "comms").mkdir(parents=True)

@@ -16,7 +16,7 @@ from org import charter as charters
 from org import files
 from org.errors import BadInput, Refused
 from org.lab import dispatch, follow, gate, ledger, record, stacks
-from org.world import git
+from org.world import git, process
 
 
 def drive(home, contract):
@@ -184,6 +184,35 @@ def test_a_runner_killed_anywhere_records_its_run_once(tiny_home, make_seat, edi
     assert len(keys) == len(set(keys))
     launched = {row["run"] for row in rows if row["kind"] == "launch"}
     assert launched == {row["run"] for row in rows if row["kind"] == "result"}
+
+
+def test_runs_stopped_with_the_org_are_repeated_however_often(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, "SLEEP_S = 0.0", "SLEEP_S = 0.7")
+    contract = gate.submit(tiny_home, seat, "a slow one")
+    while len(ledger.read(tiny_home).results) < 3:  # the bank, of the fast base
+        dispatch.Dispatcher(tiny_home).tick()
+    for stops in range(1, 5):
+        dispatcher = dispatch.Dispatcher(tiny_home)
+        end = time.monotonic() + 20
+        while not _training(tiny_home, contract) and time.monotonic() < end:
+            dispatcher.tick()
+            time.sleep(0.05)
+        for pid in _training(tiny_home, contract):
+            os.kill(pid, signal.SIGTERM)
+        while dispatcher.running() and time.monotonic() < end:
+            time.sleep(0.05)
+        lost = [r for r in ledger.read(tiny_home).results.values() if r.status == "lost"]
+        assert len(lost) == stops
+        assert not process.find_marked(tiny_home.lease_marker(lost[-1].device))
+    assert drive(tiny_home, contract).outcome in ("null", "win", "loss")
+
+
+def _training(home, contract) -> list[int]:
+    """Runners of the contract's runs that are in their training phase."""
+    statuses = [files.read_json(p) for p in home.experiment(contract.experiment).glob("runs/*/status.json")]
+    live = [s["pid"] for s in statuses if s and s["phase"] == "train"]
+    return [pid for pid in live if process.identity(pid) is not None]
 
 
 def test_a_dispatcher_killed_while_runs_train_loses_and_doubles_nothing(tiny_home, make_seat, edit) -> None:

@@ -183,6 +183,15 @@ def test_a_cache_that_cannot_be_written_is_one_line(corpus, tmp_path):
     assert one_line_without_traceback(done)
 
 
+def test_a_disk_that_fills_up_is_one_line_and_leaves_no_half_written_file(corpus, tmp_path):
+    limited = ["bash", "-c", 'ulimit -f 1; exec "$@"', "-", *command("prepare", "--data", corpus)]
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(limited, cwd=ROOT, env=env, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.bin"))
+
+
 def test_an_unknown_flag_is_bad_usage_in_one_line():
     done = run("prepare", "--dat", "x", "--nonsense")
     assert done.returncode == 2

@@ -20,7 +20,7 @@ from org.team import launch, roster, seats
 from org.world import devices, process
 
 # Reads what is typed, keeps it and its environment where a test finds them; on `die` it ends, on `work` it says so.
-FAKE = '''\
+FAKE = """\
 import json, os, pathlib, sys
 folder = pathlib.Path(os.environ["ORG_EVENTS"]).parent
 (folder / "env.json").write_text(json.dumps(dict(os.environ) | {"CWD": os.getcwd()}))
@@ -29,7 +29,7 @@ for line in sys.stdin:
         file.write(line)
     if line.strip() == "die":
         sys.exit(3)
-'''
+"""
 
 
 def wait_for(condition: Callable[[], Any], limit_s: float = 15.0, what: str = "") -> Any:
@@ -89,7 +89,9 @@ class Org:
         return self.home.events.read_text() if self.home.events.is_file() else ""
 
     def tmux(self, *words: str) -> str:
-        return subprocess.run(["tmux", "-L", self.home.socket, *words], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            ["tmux", "-L", self.home.socket, *words], capture_output=True, text=True, check=True
+        ).stdout
 
     def marked(self) -> list[int]:
         return process.find_marked(f"ORG_KEY={self.home.key}")

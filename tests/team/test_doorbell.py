@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import itertools
 import os
 import pty
 import struct
@@ -25,7 +26,14 @@ LETTERS = ["l-260301-010203-0000aaaaa"]
 
 
 def due(**changes: Any) -> str | None:
-    facts: dict[str, Any] = {"state": "ready", "letters": LETTERS, "rung": Rung(), "now": 1000.0, "pane": PANE, "is_human": False}
+    facts: dict[str, Any] = {
+        "state": "ready",
+        "letters": LETTERS,
+        "rung": Rung(),
+        "now": 1000.0,
+        "pane": PANE,
+        "is_human": False,
+    }
     return doorbell.due(**{**facts, **changes})
 
 
@@ -66,7 +74,7 @@ def test_an_unread_letter_is_rung_for_again_ever_more_seldom() -> None:
             times.append(now)
             rung = doorbell.after(rung, LETTERS, now)
         now += 1.0
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     assert gaps[:3] == [60.0, 120.0, 240.0] and max(gaps) == doorbell.AGAIN_LIMIT_S == gaps[-1]
 
 
@@ -93,7 +101,13 @@ def test_a_held_seat_hears_nothing_until_it_is_let_go(org: Any) -> None:
     [letter] = mail.send(org.home, "human", "j1", "for later")
     [other] = mail.send(org.home, "human", "j2", "for now")
     org.wait_for(lambda: other.id in org.typed("j2"), what="the other seat to be rung")
-    label = org.wait_for(lambda: (text := org.tmux("show", "-p", "-v", "-t", org.look().panes["j1"].id, "@label")) and "held" in text and text)
+    label = org.wait_for(
+        lambda: (
+            (text := org.tmux("show", "-p", "-v", "-t", org.look().panes["j1"].id, "@label"))
+            and "held" in text
+            and text
+        )
+    )
     assert "✉1" in label
     assert org.typed("j1") == ""
     org.home.held("j1").unlink()
@@ -108,7 +122,9 @@ def test_a_pane_under_a_persons_hand_is_left_alone(org: Any) -> None:
     person, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
     argv = ["tmux", "-L", org.home.socket, "attach", "-t", "=org"]
-    client = subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal, env={**os.environ, "TERM": "xterm"})
+    client = subprocess.Popen(
+        argv, stdin=terminal, stdout=terminal, stderr=terminal, env={**os.environ, "TERM": "xterm"}
+    )
     try:
         org.wait_for(lambda: pane in org.look().human)
         os.write(person, b"my half line")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 from org import charter as charters
 from org import files
+from org.agents import base
 from org.errors import BadInput, Busy, OrgError
 from org.home import Home
 from org.lab import dispatch, gate, ledger
@@ -28,7 +31,9 @@ FOLDER = {
 }
 
 
-def planned(home: Home, existing: tuple[Seat, ...] = (), previous: dict[str, Any] | None = None, **options: Any) -> roster.Plan:
+def planned(
+    home: Home, existing: tuple[Seat, ...] = (), previous: dict[str, Any] | None = None, **options: Any
+) -> roster.Plan:
     return roster.plan(
         home, charters.load(home), FOLDER, roster.Options(**options), existing, ["cpu0", "cpu1"], previous
     )
@@ -95,7 +100,9 @@ def test_counts_that_do_not_fit_are_bad_input(tiny_home: Home, options: Any) -> 
 
 @pytest.mark.parametrize("name", ["office", "human", "shell", "j1", "Bad Name", "a.b"])
 def test_an_org_folder_cannot_name_a_seat_what_the_org_or_tmux_would_misread(tiny_home: Home, name: str) -> None:
-    folder = {"seats": [*FOLDER["seats"], {"role": "breaker", "count": 1, "name": name, "names": None, "backend": None}]}
+    folder = {
+        "seats": [*FOLDER["seats"], {"role": "breaker", "count": 1, "name": name, "names": None, "backend": None}]
+    }
     with pytest.raises(BadInput):
         roster.plan(tiny_home, charters.load(tiny_home), folder, roster.Options(), (), ["cpu0"])
 
@@ -117,7 +124,7 @@ def test_budgets(text: str, seconds: float | None, runs: int | None) -> None:
     assert roster.parse_budget(text) == roster.Budget(seconds, runs)
 
 
-@pytest.mark.parametrize("text", ["", "5", "0s", "0runs", "-5m", "1e3s", "5 m", "runs", "5y", "１m"])
+@pytest.mark.parametrize("text", ["", "5", "0s", "0runs", "-5m", "1e3s", "5 m", "runs", "5y", "\uff11m"])
 def test_what_is_no_budget_is_bad_input(text: str) -> None:
     with pytest.raises(BadInput, match="--budget"):
         roster.parse_budget(text)
@@ -198,6 +205,24 @@ def test_a_killed_tmux_server_comes_back_with_one_program_a_seat_and_the_same_cl
     assert (row["program"], row["state"]) == ("optimizer", "ready")
 
 
+@pytest.mark.parametrize("point", ["launch.seat", "launch.facts", "launch.panes"])
+def test_a_launch_killed_on_its_way_is_finished_by_the_next_one(org: Any, point: str) -> None:
+    plan = org.plan(chief=0, juniors=2, agents=[(org.fake, None)])
+    code = (
+        "import json, sys; from pathlib import Path; from org.home import Home; from org.team import launch, roster; "
+        "row = json.loads(sys.argv[2]); seats = tuple(roster.PlannedSeat.from_dict(s) for s in row.pop('seats')); "
+        "launch.launch(Home(Path(sys.argv[1])), roster.Plan(**row, seats=seats), print)"
+    )
+    row = {**vars(plan), "seats": [seat.to_dict() for seat in plan.seats], "devices": list(plan.devices)}
+    environment = {**os.environ, "ORG_FAILPOINT": point, "PYTHONPATH": str(Path(__file__).parents[2])}
+    argv = [sys.executable, "-c", code, str(org.home.root), json.dumps(row)]
+    done = subprocess.run(argv, env=environment, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    org.launch(chief=0, juniors=2)
+    assert set(org.look().panes) == {"j1", "j2"} and files.is_locked(org.home.office_lock)
+    assert [row["state"] for row in seats.states(org.home, ledger.read(org.home))] == ["ready", "ready"]
+
+
 def test_a_program_that_never_comes_up_is_named(org: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "READY_S", 0.5)
     with pytest.raises(OrgError, match=r"not ready .* j1, j2"):
@@ -249,3 +274,20 @@ def test_stop_clean_removes_worktrees_and_keeps_unfiled_work(org: Any) -> None:
     assert (kept / "train.py").read_text() == "MATRIX_LR = 1.0\n"
     seat = seats.create(org.home, "j1", "junior", "offline")
     assert "MATRIX_LR = 0.02" in (Path(seat.worktree) / "train.py").read_text()
+
+
+def test_only_the_keys_that_a_seats_program_needs_reach_the_office_that_restarts_it(
+    tiny_home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "a-key")
+    monkeypatch.setenv("SOME_TOKEN", "another")
+    seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
+    assert "a-key" not in panes.office_pane(tiny_home, [seat]).env.values()
+
+    def plan(home: Home, seat: Seat, page: object) -> base.Start:
+        return base.Start(["true"], {n: os.environ[n] for n in base.PASSED_ON if n in os.environ})
+
+    needy = base.Backend("needy", doorbell="typed", readiness="alive", plan=plan)
+    monkeypatch.setattr(base, "backend", lambda spec: needy)
+    env = panes.office_pane(tiny_home, [seat]).env
+    assert env["ANTHROPIC_API_KEY"] == "a-key" and "another" not in env.values()

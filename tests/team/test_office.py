@@ -17,7 +17,7 @@ from org import charter as charters
 from org import files
 from org.home import Home
 from org.lab import gate, ledger
-from org.records import Contract, Seat, Verdict
+from org.records import Contract, Verdict
 from org.team import borders, letters, mail, office, panes, roster, seats
 from org.team.clock import phase
 from org.world.devices import Device
@@ -112,7 +112,9 @@ def contract(name: str, seat: str = "j1", members: tuple[str, ...] = ()) -> dict
 
 
 def verdict(name: str, outcome: Any = "win") -> dict[str, Any]:
-    row = Verdict(name, outcome, "tentative", "better", -0.0412, 0.0113, 3.6, 2, "tokens", "referee", ("it is",), (), expect=-0.04)
+    row = Verdict(
+        name, outcome, "tentative", "better", -0.0412, 0.0113, 3.6, 2, "tokens", "referee", ("it is",), (), expect=-0.04
+    )
     return {"kind": "verdict", **row.to_dict()}
 
 
@@ -197,9 +199,7 @@ def test_an_experiment_is_run_judged_and_its_verdict_posted_once(org: Any) -> No
 
 
 @pytest.mark.parametrize("point", ["letters.sent", "mail.new", "mail.tmp"])
-def test_an_office_killed_while_it_posts_a_verdict_posts_it_once_all_the_same(
-    tiny_home: Home, point: str
-) -> None:
+def test_an_office_killed_while_it_posts_a_verdict_posts_it_once_all_the_same(tiny_home: Home, point: str) -> None:
     for name, role in (("chief", "chief"), ("j1", "junior")):
         seats.create(tiny_home, name, role, "cmd:true", "main")
     book = ledger.Ledger(tiny_home)
@@ -254,6 +254,50 @@ def test_a_second_office_is_refused_naming_the_first(org: Any) -> None:
     pid = files.read_json(org.home.office_lock)["pid"]
     with pytest.raises(office.Busy, match=f"pid {pid}"):
         office.run(org.home)
+
+
+def test_the_end_of_a_budget_asks_the_seats_and_writes_one_page_with_their_answers(tiny_home: Home) -> None:
+    page = tiny_home.org_folder("chief-juniors") / "processes" / "standup.md"
+    page.write_text("---\nwhen: end\nwho: all\nanswers_within: 5m\n---\nWhat did you learn?\n")
+    seats.create(tiny_home, "j1", "junior", "cmd:true", "main")
+    begun, now = "2026-03-01T00:00:00Z", NOW.timestamp()
+    roster.update(
+        tiny_home, org="chief-juniors", since=begun, roster=[], budget={"seconds": 60, "from": begun, "since": begun}
+    )
+    drawn: list[Home] = []
+    tiny_home.charter.write_text(tiny_home.charter.read_text().replace("bank: 3", "bank: 2"))
+    at_work = office.Office(tiny_home, None, drawn.append)
+    at_work.pass_once(now)
+    [question] = mail.inbox(tiny_home, "j1")
+    assert question.kind == "question" and "What did you learn?" in question.body
+    at_work.pass_once(now + 2)
+    assert not drawn and not roster.facts(tiny_home).get("ended")
+    mail.send(tiny_home, "j1", "human", "that a larger step helps", about=question.about)
+    for later in (4, 6, 8):
+        at_work.pass_once(now + later)
+    at_work.close()
+    assert roster.facts(tiny_home)["ended"] and len(drawn) == 1
+    [written] = tiny_home.standups.glob("*.md")
+    assert "that a larger step helps" in written.read_text()
+    assert ledger.read(tiny_home).launches == {}
+
+
+def test_an_edited_org_folder_is_a_line_of_the_record_once(tiny_home: Home) -> None:
+    roster.update(
+        tiny_home, org="chief-juniors", org_hash=roster.org_hash(tiny_home, "chief-juniors"),
+        charter_hash=charters.charter_hash(tiny_home), ended="x",
+    )  # fmt: skip
+    at_work = office.Office(tiny_home, None, lambda home: None)
+    at_work.pass_once(1000.0)
+    (tiny_home.org_folder("chief-juniors") / "roles" / "junior.md").write_text("# Junior\n\nBe bold.\n")
+    for now in (1002.0, 1004.0):
+        at_work.pass_once(now)
+    at_work.close()
+    [row] = ledger.read(tiny_home).org
+    assert (
+        row["event"] == "changed"
+        and row["org"] == roster.org_hash(tiny_home, "chief-juniors") == roster.facts(tiny_home)["org_hash"]
+    )
 
 
 def test_a_broken_step_is_flagged_and_stops_no_other(tiny_home: Home) -> None:

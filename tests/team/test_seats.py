@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -169,11 +170,11 @@ def test_a_name_that_may_not_meet_tmux_or_git_makes_nothing(tiny_home: Home, nam
 
 
 def pane(**changes: object) -> tmux.PaneInfo:
-    facts = dict(
+    alive = tmux.PaneInfo(
         id="%1", window="@0", window_name="grid", session="org", pid=1, dead=False, dead_status=None, in_mode=False,
         input_off=False, width=80, height=20, active=True, seat="j1", title="j1",
     )  # fmt: skip
-    return tmux.PaneInfo(**{**facts, **changes})  # type: ignore[arg-type]
+    return dataclasses.replace(alive, **changes)  # type: ignore[arg-type]
 
 
 def history(*names: str) -> list[dict[str, str]]:
@@ -212,8 +213,10 @@ def test_a_seat_without_a_living_pane_is_gone_whatever_it_said() -> None:
 
 
 def client(**changes: object) -> tmux.ClientInfo:
-    facts = dict(activity=1000, pane_id="%1", control=False, readonly=False, prefix=False, width=200, height=50)
-    return tmux.ClientInfo(**{**facts, **changes})  # type: ignore[arg-type]
+    plain = tmux.ClientInfo(
+        activity=1000, pane_id="%1", control=False, readonly=False, prefix=False, width=200, height=50
+    )
+    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

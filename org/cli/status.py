@@ -17,6 +17,7 @@ STATE_COLOURS = {
     "asking": "magenta",
     "held": "yellow",
     "gone": "red",
+    "person": "cyan",
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from org import files
-from org.errors import RunFailed
+from org.errors import Busy, RunFailed
 from org.home import Home
 from org.lab import ledger
 from org.lab.dispatch import Dispatcher, devices_in_force
@@ -25,7 +25,7 @@ def queue(home: Home, book: ledger.Book) -> list[dict[str, Any]]:
         mine = [run for run in held if run.startswith(f"{contract.experiment}/")]
         done = sum(1 for r in book.results.values() if r.experiment == contract.experiment)
         run = mine[0] if mine else None
-        waiting = "its run to end" if mine else "a device" if held else "a dispatcher (the office or `org run`)"
+        waiting = "its run to end" if mine else _waiting_for(home, bool(held))
         rows.append(
             {
                 "experiment": contract.experiment,
@@ -36,6 +36,20 @@ def queue(home: Home, book: ledger.Book) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _waiting_for(home: Home, is_busy: bool) -> str:
+    if budget_has_ended(home):
+        return "the next budget: `org launch --budget 1h`"
+    if is_busy or files.is_locked(home.dispatch_lock):
+        return "a device"
+    return "a dispatcher: `org launch` or `org run`"
+
+
+def budget_has_ended(home: Home) -> bool:
+    """An office is there and starts nothing any more."""
+    facts = files.read_json(home.org_file) or {}
+    return bool(facts.get("budget_ended")) and files.is_locked(home.office_lock)
 
 
 def device_table(home: Home, book: ledger.Book) -> list[dict[str, Any]]:
@@ -57,7 +71,8 @@ def _holders(home: Home) -> dict[str, dict[str, Any]]:
 
 
 def drive(home: Home, experiment: str, on_line: Callable[[str], None], poll_s: float = 0.2) -> Verdict:
-    """Wait for an experiment's verdict; when no office dispatches, do it here. Leaving stops nothing that runs."""
+    """Wait for an experiment's verdict; when no office dispatches, do it here. Leaving stops nothing that runs.
+    Raises Busy when the office's budget has ended: the experiment stays queued for the next one."""
     reader = ledger.Ledger(home)
     dispatcher: Dispatcher | None = None
     tails: dict[Path, int] = {}
@@ -73,9 +88,17 @@ def drive(home: Home, experiment: str, on_line: Callable[[str], None], poll_s: f
                     on_line(line)
             finally:
                 os.close(lock)
+        elif budget_has_ended(home) and not _runs_of(home, experiment):
+            raise Busy(f"the budget has ended and {experiment} stays queued; go on with `org launch --budget 1h`")
         _follow(home, experiment, tails, on_line)
         if experiment not in reader.refresh().verdicts:
             time.sleep(poll_s)  # the ledger and the run's log are looked at again; nothing is missed in between
+
+
+def _runs_of(home: Home, experiment: str) -> list[str]:
+    """Runs of this experiment that hold a device now."""
+    held = [str(facts.get("run")) for facts in _holders(home).values()]
+    return [run for run in held if run.startswith(f"{experiment}/")]
 
 
 def _follow(home: Home, experiment: str, tails: dict[Path, int], on_line: Callable[[str], None]) -> None:

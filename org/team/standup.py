@@ -24,8 +24,8 @@ KEPT = ("win", "holds")
 REFUTED = ("null", "loss", "crash", "invalid")
 REVIEW = "## Review"
 REVIEW_HINT = (
-    "_Write below this line: questions, vetoes, what to try next. It stays here when the page is made again, and\n"
-    "`org standup review` sends it to the chief._\n"
+    "_Write below this line: questions, vetoes, what to try next. It stays here when the page is made again;\n"
+    "`org send chief TEXT` carries it to the chief._\n"
 )
 NOTHING = "-"  # in a cell: not known
 QUOTE_LIMIT = 2000  # characters of one agent's words on the page

@@ -7,6 +7,7 @@ machine's inotify instances.
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +53,10 @@ def _observe(root: Path, changed: threading.Event) -> Any:
     """A running observer that sets `changed`, or None where the machine can give none."""
     from watchdog.events import FileSystemEvent, FileSystemEventHandler
     from watchdog.observers import Observer
+
+    # An emitter that is being stopped complains of a last event on stderr, which is somebody's pane.
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+    logging.getLogger("fsevents").setLevel(logging.CRITICAL)
 
     class Handler(FileSystemEventHandler):
         def on_any_event(self, event: FileSystemEvent) -> None:

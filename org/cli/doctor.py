@@ -92,9 +92,9 @@ def _folders(home: Home) -> str:
 
 
 def _devices(home: Home) -> str:
-    from org.lab.dispatch import devices_in_force
+    from org.world import devices
 
-    return ", ".join(device.name for device in devices_in_force(home))
+    return ", ".join(device.name for device in devices.in_force(home))
 
 
 def _torch(home: Home) -> str:

@@ -21,12 +21,11 @@ MAX_LOG_BYTES = 1_000_000
 def scratch(home: Home, seat: Seat, argv: Sequence[str], is_json: bool, limit_s: float = LIMIT_S) -> None:
     """Run `argv` (default: the charter's command for 5 steps) in the worktree; raises RunFailed or LeaseHeld."""
     from org.lab import spec
-    from org.lab.dispatch import devices_in_force
     from org.world import devices, process
 
     charter = charters.load(home)
     argv = list(argv) or _default(home, seat, charter.command, charter.scale)
-    there = {device.name: device for device in devices_in_force(home)}
+    there = {device.name: device for device in devices.in_force(home)}
     device = there.get(seat.device or "") or next(iter(there.values()))
     log = home.seat(seat.name) / "scratch.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -25,19 +25,13 @@ from org.records import Charter, Contract, RunResult, RunSpec, Verdict
 from org.world import devices, git, process
 
 
-def devices_in_force(home: Home) -> list[devices.Device]:
-    """The devices of this launch, or every device of the machine when the org was never launched."""
-    facts = files.read_json(home.org_file) or {}
-    return devices.discover(facts.get("devices_spec") or "auto")
-
-
 class Dispatcher:
     """Holds nothing but caches. The caller holds home.dispatch_lock while it calls tick."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
         self.ledger = ledger.Ledger(home)
-        self.devices = devices_in_force(home)
+        self.devices = devices.in_force(home)
         self._base: tuple[str, str] | None = None
         self._judged: dict[str, tuple[int, judge.More]] = {}
         self._merged: set[str] = set()  # tentative wins already in their program's candidate branch
@@ -146,12 +140,15 @@ class Dispatcher:
         return said
 
     def _start(self, charter: Charter, base: tuple[str, str], steps: dict[str, judge.More]) -> list[str]:
-        book = self.ledger.refresh()
         running = self.running()
+        # In this order: a run that ends meanwhile has its result line before its lock is free, so it is in one of the
+        # two. What the judge asked for may be measured by now.
+        book = self.ledger.refresh()
         busy: set[tuple[str, str, int]] = set()
         for run in running:
             spec = files.read_json(self.home.run(run) / "spec.json") or {}
             busy.add((spec.get("tree", ""), spec.get("scale", ""), spec.get("seed", 0)))
+        busy |= {(r.tree, r.scale, r.seed) for r in book.results.values() if r.status != "lost"}
         free = [d.name for d in self.devices if devices.holder(self.home.lease(d.name)) is None]
         said = []
         for want, device in wants.choose(wants.wanted(book, charter, base, steps), busy, free):

@@ -12,7 +12,6 @@ from org import files
 from org.errors import Busy, RunFailed
 from org.home import Home
 from org.lab import ledger
-from org.lab.dispatch import Dispatcher, devices_in_force
 from org.records import Verdict
 from org.world import devices
 
@@ -55,7 +54,7 @@ def budget_has_ended(home: Home) -> bool:
 def device_table(home: Home, book: ledger.Book) -> list[dict[str, Any]]:
     holders = _holders(home)
     rows = []
-    for device in devices_in_force(home):
+    for device in devices.in_force(home):
         facts = holders.get(device.name, {})
         rows.append({"name": device.name, "kind": device.kind, "holder": facts.get("seat"), "run": facts.get("run")})
     return rows
@@ -73,6 +72,8 @@ def _holders(home: Home) -> dict[str, dict[str, Any]]:
 def drive(home: Home, experiment: str, on_line: Callable[[str], None], poll_s: float = 0.2) -> Verdict:
     """Wait for an experiment's verdict; when no office dispatches, do it here. Leaving stops nothing that runs.
     Raises Busy when the office's budget has ended: the experiment stays queued for the next one."""
+    from org.lab.dispatch import Dispatcher  # only who waits pays for the runner, the referee and the judge
+
     reader = ledger.Ledger(home)
     dispatcher: Dispatcher | None = None
     tails: dict[Path, int] = {}

@@ -16,7 +16,6 @@ import os
 import shutil
 import signal
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +178,8 @@ def lost(spec: RunSpec, reason: str) -> RunResult:
 
 def software() -> str:
     """What the numbers depend on beside the code: versions of Python and of torch when it is there."""
+    from importlib import metadata  # 20 ms, and every verb that reads the queue imports this module
+
     try:
         torch = f" torch {metadata.version('torch')}"
     except metadata.PackageNotFoundError:

@@ -13,6 +13,7 @@ from typing import Any
 
 from org import files
 from org.errors import BadInput, LeaseHeld
+from org.home import Home
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ def discover(spec: str) -> list[Device]:
             )
         return [there[i] for i in wanted]
     raise BadInput(f"--devices {spec!r:.40} is not known; use auto, cpu:N, or GPU numbers such as 0,1")
+
+
+def in_force(home: Home) -> list[Device]:
+    """The devices of this home's launch, or every device of the machine when it was never launched."""
+    facts = files.read_json(home.org_file) or {}
+    return discover(facts.get("devices_spec") or "auto")
 
 
 def device_env(device: Device) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -54,7 +55,9 @@ def _observe(root: Path, changed: threading.Event) -> Any:
     from watchdog.events import FileSystemEvent, FileSystemEventHandler
     from watchdog.observers import Observer
 
-    # An emitter that is being stopped complains of a last event on stderr, which is somebody's pane.
+    # An emitter that is being stopped complains of a last event, and one whose folder was made anew of its callback,
+    # both on stderr, which is somebody's pane.
+    warnings.filterwarnings("ignore", module=r"watchdog\.")
     logging.getLogger("watchdog").setLevel(logging.CRITICAL)
     logging.getLogger("fsevents").setLevel(logging.CRITICAL)
 

@@ -15,6 +15,7 @@ import pytest
 from org import charter as charters
 from org import files
 from org.errors import BadInput, Refused
+from org.evidence import judge
 from org.lab import dispatch, follow, gate, ledger, record, stacks
 from org.world import git, process
 
@@ -184,6 +185,18 @@ def test_a_runner_killed_anywhere_records_its_run_once(tiny_home, make_seat, edi
     assert len(keys) == len(set(keys))
     launched = {row["run"] for row in rows if row["kind"] == "launch"}
     assert launched == {row["run"] for row in rows if row["kind"] == "result"}
+
+
+def test_a_run_that_ended_after_the_judge_looked_is_not_started_again(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    contract = gate.submit(tiny_home, seat, "why")
+    drive(tiny_home, contract)
+    dispatcher = dispatch.Dispatcher(tiny_home)
+    charter = charters.load(tiny_home)
+    stale = {contract.experiment: judge.More((("candidate", contract.seeds[0]), ("baseline", 1)))}
+    dispatcher.ledger.refresh().verdicts.clear()  # as it was when the judge was asked
+    assert dispatcher._start(charter, dispatcher._prepare(charter), stale) == []
 
 
 def test_runs_stopped_with_the_org_are_repeated_however_often(tiny_home, make_seat, edit) -> None:

@@ -30,7 +30,9 @@ def stack(home: Home, program: str, by: str = "human") -> Contract | None:
     if any(c.stage == "verify" and c.program == program for c in book.open()):
         return None
     head, _ = program_head(home, program)
-    wanted = stacks.members(book.experiments, book.verdicts, book.heads, program, head, limit=4)
+    wanted = _half_due(book, program, head) or stacks.members(
+        book.experiments, book.verdicts, book.heads, program, head, limit=4
+    )
     members, tree = _merge(home, book, head, wanted)
     if not members:
         return None
@@ -92,6 +94,25 @@ def move_head(home: Home, ledger: Ledger, contract: Contract) -> bool:
         "members": list(contract.members),
     }
     return ledger.append("head", f"head:{contract.experiment}", row) is not None
+
+
+def _half_due(book: Book, program: str, head: str) -> list[str]:
+    """A half of a stack that failed on this head and was not tried alone yet; [] when there is none."""
+    filed = [
+        c
+        for c in book.experiments.values()
+        if c.stage == "verify" and c.members and (c.program, c.baseline_commit) == (program, head)
+    ]
+    tried = {frozenset(c.members) for c in filed}
+    for contract in filed:
+        verdict = book.verdicts.get(contract.experiment)
+        if verdict is None or verdict.outcome in ("win", "lost"):
+            continue
+        is_half = any(set(contract.members) < set(other.members) for other in filed)
+        for half in stacks.after_failure(contract.members, is_half):
+            if frozenset(half) not in tried:
+                return half
+    return []
 
 
 def _merge(home: Home, book: Book, head: str, wanted: list[str]) -> tuple[list[str], str]:

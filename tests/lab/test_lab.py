@@ -79,6 +79,32 @@ def test_a_stack_of_two_wins_moves_the_head_once(tiny_home, make_seat, edit) -> 
     assert git.resolve(tiny_home.hub, "refs/heads/program/main/main") == stack.commit
 
 
+def test_a_failed_stack_is_tried_in_halves_once(tiny_home, make_seat, edit) -> None:
+    filed = []
+    for name, old, new in [("me", "MATRIX_LR = 0.02", "MATRIX_LR = 0.04"), ("you", "SLEEP_S = 0.0", "SLEEP_S = 0.01")]:
+        seat = make_seat(name)
+        edit(seat, old, new)
+        filed.append(gate.submit(tiny_home, seat, name))
+    for contract in filed:
+        drive(tiny_home, contract)
+    book = ledger.Ledger(tiny_home)
+
+    def judged(contract, outcome, tier=None):
+        plain = book.refresh().verdicts[filed[0].experiment].to_dict()
+        row = {**plain, "experiment": contract.experiment, "outcome": outcome, "tier": tier}
+        book.append("verdict", f"test:{contract.experiment}:{outcome}", row)
+
+    judged(filed[1], "win", "tentative")
+    whole = stacks.stack(tiny_home, "main")
+    assert whole is not None and len(whole.members) == 2
+    judged(whole, "null")
+    halves = []
+    while half := stacks.stack(tiny_home, "main"):
+        halves.append(half.members)
+        judged(half, "null")
+    assert sorted(halves) == sorted((c.experiment,) for c in filed)
+
+
 def test_baseline_runs_are_shared_by_experiments(tiny_home, make_seat, edit) -> None:
     seat = make_seat()
     for value in ("0.03", "0.05"):

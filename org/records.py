@@ -62,6 +62,7 @@ class Scale(Record):
 
     name: str
     steps: int
+    tokens: int = 0  # for trainers whose budget is tokens; {tokens} in the command
     devices: int = 1
     bank: int = 8  # baseline runs at launch
     deadline_s: float = 600.0  # for the whole process tree of one training run
@@ -149,6 +150,8 @@ class RunSpec(Record):
     referee: dict[str, Any] | None
     metric: str
     created: str
+    software: str
+    setting: str  # digest of everything beside tree and seed that a number depends on; see lab.spec
     attempt: int = 1
     protocol: int = PROTOCOL
 
@@ -185,6 +188,7 @@ class RunResult(Record):
     vram_mb: float | None = None  # peak memory of the process tree (RSS on a CPU)
     data_hash: str | None = None
     software: str | None = None
+    setting: str = ""  # runs are comparable, and cached for each other, only within one setting
     started: str | None = None
     ended: str | None = None
     probes: dict[str, Any] = field(default_factory=dict)

@@ -54,7 +54,8 @@ class KnobModel(Model):
 
 class ScaleModel(Model):
     steps: Positive
-    devices: Positive = 1
+    tokens: Annotated[int, Field(ge=0, strict=True)] = 0
+    devices: Annotated[int, Field(ge=1, le=1, strict=True)] = 1  # gangs of devices are not in this version
     bank: Annotated[int, Field(ge=2, le=64, strict=True)] = 8
     deadline_s: Annotated[float, Field(gt=0)] = 600.0
     eval_tokens: Positive = 65_536
@@ -110,6 +111,8 @@ class CharterModel(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> CharterModel:
+        if self.checks:
+            raise ValueError("checks are not run by this version; remove the key")
         if self.scale not in self.scales:
             raise ValueError(f"scale '{self.scale}' is not one of scales: {', '.join(self.scales)}")
         return self

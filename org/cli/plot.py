@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,10 +33,12 @@ class Mark:
 
 @dataclass(frozen=True)
 class Step:
-    """The running best changed: at run `x` to the mean metric `y` of an arm. The first one is the baseline's."""
+    """A kept arm, at the last run `x` it rests on: `best` is the running best from there on, `own` the arm's mean metric,
+    which a verified arm keeps though a tentative one looks better. The first one is the baseline's."""
 
     x: int
-    y: float
+    best: float
+    own: float
     label: str
     is_verified: bool
 
@@ -66,7 +68,10 @@ def steps(book: Book, charter: Charter) -> list[Step]:
     bank = [r for r in _ended(book, charter) if r.is_ok and r.stage == "bank"]
     if not bank:
         bank = [r for r in _ended(book, charter) if r.is_ok and r.arm == "baseline"]
-    found = [Step(min(order[r.run] for r in bank), _mean(r.metric for r in bank), "baseline", False)] if bank else []
+    found: list[Step] = []
+    if bank:
+        mean = _mean(r.metric for r in bank)
+        found = [Step(min(order[r.run] for r in bank), mean, mean, "baseline", False)]
     arms = []
     for verdict in book.verdicts.values():
         contract = book.experiments.get(verdict.experiment)
@@ -74,11 +79,12 @@ def steps(book: Book, charter: Charter) -> list[Step]:
         if contract and own and verdict.outcome in KEPT:
             label = _short(book, contract)
             x = max(order[r.run] for r in own)
-            arms.append(Step(x, _mean(r.metric for r in own), label, verdict.tier == "verified"))
+            mean = _mean(r.metric for r in own)
+            arms.append(Step(x, mean, mean, label, verdict.tier == "verified"))
     for arm in sorted(arms, key=lambda a: a.x):
-        is_better = not found or charter.metric.sign * (found[-1].y - arm.y) > 0
+        is_better = not found or charter.metric.sign * (found[-1].best - arm.best) > 0
         if is_better or arm.is_verified:
-            found.append(arm if is_better else Step(arm.x, found[-1].y, arm.label, True))
+            found.append(arm if is_better else replace(arm, best=found[-1].best))
     return found
 
 
@@ -154,7 +160,7 @@ def _paint(axes: Any, dots: list[Mark], best: list[Step], charter: Charter) -> N
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no runs yet", transform=axes.transAxes, ha="center", color=MUTED, fontsize=16)
         return
-    low, high = _limits([d.y for d in dots if d.y is not None] + [s.y for s in best])
+    low, high = _limits([d.y for d in dots if d.y is not None] + [y for s in best for y in (s.best, s.own)])
     margin = (high - low) * 0.08
     axes.set_xlim(0.2, max(d.x for d in dots) + 0.8)
     axes.set_ylim(low - margin, high + 2 * margin)
@@ -191,15 +197,15 @@ def _paint(axes: Any, dots: list[Mark], best: list[Step], charter: Charter) -> N
 
 
 def _paint_best(axes: Any, best: list[Step], last: int, charter: Charter) -> None:
-    """The step line, and a star with its description at each verified step. Labels take turns so that they keep apart."""
-    xs, ys = [s.x for s in best], [s.y for s in best]
+    """The step line, and a star with its description at each verified arm's own mean. Labels take turns so that they keep apart."""
+    xs, ys = [s.x for s in best], [s.best for s in best]
     axes.step([*xs, last], [*ys, ys[-1]], where="post", color=GREEN, linewidth=1.8, gid="best", label="best", zorder=2)
     stars = [s for s in best if s.is_verified]
     if not stars:
         return
     axes.scatter(
         [s.x for s in stars],
-        [s.y for s in stars],
+        [s.own for s in stars],
         gid="verified",
         marker="*",
         s=260,
@@ -214,7 +220,7 @@ def _paint_best(axes: Any, best: list[Step], last: int, charter: Charter) -> Non
         is_right = step.x > last * 0.6
         axes.annotate(
             step.label,
-            (step.x, step.y),
+            (step.x, step.own),
             xytext=(-10 if is_right else 10, below * (13 + 14 * (turn % 3))),
             textcoords="offset points",
             ha="right" if is_right else "left",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from org import charter as charters
@@ -21,7 +20,7 @@ from org.failpoint import failpoint
 from org.home import Home
 from org.lab import gate, ledger, record, referee, runner, stacks, wants
 from org.lab import spec as specs
-from org.records import Charter, Contract, RunResult, RunSpec, Verdict
+from org.records import Charter, Contract, RunSpec, Verdict
 from org.world import devices, git, process
 
 
@@ -31,21 +30,29 @@ class Dispatcher:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.ledger = ledger.Ledger(home)
-        self.devices = devices.in_force(home)
+        there = devices.in_force(home)
+        # Numbers of two kinds of device are never compared, so an org measures on one kind: its first.
+        self.devices = [device for device in there if device.kind == there[0].kind]
         self._base: tuple[str, str] | None = None
         self._judged: dict[str, tuple[int, judge.More]] = {}
-        self._merged: set[str] = set()  # tentative wins already in their program's candidate branch
+        self._candidates: dict[
+            str, tuple[str, ...]
+        ] = {}  # program -> head and tentative wins its candidate was made of
+        self._stale: set[str] = set()  # verified wins whose head has moved elsewhere
 
     def tick(self, allow_new: bool = True) -> list[str]:
         """One pass; returns sentences saying what happened. With allow_new=False nothing is started."""
         charter = charters.load(self.home)
         base = self._prepare(charter)
         said = self._reap()
-        steps, verdicts = self._judge(charter)
-        said += verdicts
-        said += self._act(charter)
+        settings = {name: specs.setting(charter, name, self.devices[0].kind) for name in charter.scales}
+        steps, news = self._judge(charter, settings)
+        news += self._act()
+        if news:
+            ledger.commit(self.home, self.ledger.refresh(), charter.metric.name)
+        said += news
         if allow_new:
-            said += self._start(charter, base, steps)
+            said += self._start(charter, base, steps, settings)
         return said
 
     def running(self) -> list[str]:
@@ -93,7 +100,7 @@ class Dispatcher:
                 started |= {f"{name}/{p.name}" for p in runs.iterdir() if f"{name}/{p.name}" not in book.results}
         return sorted(started)
 
-    def _judge(self, charter: Charter) -> tuple[dict[str, judge.More], list[str]]:
+    def _judge(self, charter: Charter, settings: dict[str, str]) -> tuple[dict[str, judge.More], list[str]]:
         steps: dict[str, judge.More] = {}
         said: list[str] = []
         book = self.ledger.refresh()
@@ -103,7 +110,7 @@ class Dispatcher:
             if known and known[0] == count:
                 steps[contract.experiment] = known[1]
                 continue
-            step = self._next_step(book, contract, charter)
+            step = self._next_step(book, contract, charter, settings)
             if isinstance(step, judge.More):
                 steps[contract.experiment] = step
                 self._judged[contract.experiment] = (count, step)
@@ -111,47 +118,65 @@ class Dispatcher:
             failpoint("dispatch.verdict")
             self.ledger.append("verdict", f"verdict:{contract.experiment}", step.to_dict())
             said.append(sentence(step, contract, charter))
-        if said:
-            ledger.commit(self.home, self.ledger.refresh(), charter.metric.name)
         return steps, said
 
-    def _next_step(self, book: ledger.Book, contract: Contract, charter: Charter) -> judge.More | Verdict:
-        results = results_of(book, contract, self.devices[0].kind if self.devices else None)
-        gone = _given_up(contract, results, charter.rules.max_attempts)
-        if gone:
-            return _lost_verdict(contract, results, charter, gone)
-        return judge.next_step(contract, results, charter)
+    def _next_step(
+        self, book: ledger.Book, contract: Contract, charter: Charter, settings: dict[str, str]
+    ) -> judge.More | Verdict:
+        if contract.scale not in settings:
+            return _lost_verdict(contract, charter, f"scale {contract.scale} is no longer in the charter")
+        setting = settings[contract.scale]
+        results = [r for r in book.results.values() if r.setting == setting]
+        step = judge.next_step(contract, results, charter)
+        gone = wants.given_up(results, charter.rules.max_attempts, runner.STOPPED)
+        for arm, seed in step.runs if isinstance(step, judge.More) else ():
+            tree = contract.baseline_tree if arm == "baseline" else contract.tree
+            if (tree, setting, seed) in gone:
+                why = f"the org lost its {arm} run of seed {seed} {charter.rules.max_attempts} times"
+                return _lost_verdict(contract, charter, f"{why}; see that run's runner.txt and referee.txt")
+        return step
 
-    def _act(self, charter: Charter) -> list[str]:
+    def _act(self) -> list[str]:
         """What follows from verdicts; each step looks whether it is done already."""
         said = []
         book = self.ledger.refresh()
         moved = {row["experiment"] for row in book.rows if row.get("kind") == "head"}
+        wins: dict[str, list[str]] = {}
         for name, verdict in list(book.verdicts.items()):
             contract = book.experiments[name]
-            if verdict.outcome == "win" and verdict.tier == "verified" and name not in moved:
+            if verdict.outcome != "win":
+                continue
+            if verdict.tier == "tentative":
+                wins.setdefault(contract.program, []).append(name)
+            elif verdict.tier == "verified" and name not in moved and name not in self._stale:
                 if stacks.move_head(self.home, self.ledger, contract):
                     said.append(f"head of {contract.program} moved to {contract.commit[:7]} by {name}")
-            elif verdict.outcome == "win" and verdict.tier == "tentative" and name not in self._merged:
-                self._merged.add(name)
-                left_out = stacks.rebuild_candidate(self.home, book, contract.program)
-                if name in left_out:
-                    said.append(f"{name} conflicts with earlier wins of {contract.program}; it waits for a new head")
+                else:
+                    self._stale.add(name)
+        for program, names in wins.items():
+            made_of = (str(book.heads.get(program, {}).get("commit")), *names)
+            if self._candidates.get(program) != made_of:
+                self._candidates[program] = made_of
+                left_out = stacks.rebuild_candidate(self.home, book, program)
+                said += [f"{name} does not merge with the other wins of {program}" for name in left_out]
         return said
 
-    def _start(self, charter: Charter, base: tuple[str, str], steps: dict[str, judge.More]) -> list[str]:
+    def _start(
+        self, charter: Charter, base: tuple[str, str], steps: dict[str, judge.More], settings: dict[str, str]
+    ) -> list[str]:
         running = self.running()
         # In this order: a run that ends meanwhile has its result line before its lock is free, so it is in one of the
         # two. What the judge asked for may be measured by now.
         book = self.ledger.refresh()
-        busy: set[tuple[str, str, int]] = set()
+        busy: set[wants.Identity] = set()
         for run in running:
             spec = files.read_json(self.home.run(run) / "spec.json") or {}
-            busy.add((spec.get("tree", ""), spec.get("scale", ""), spec.get("seed", 0)))
-        busy |= {(r.tree, r.scale, r.seed) for r in book.results.values() if r.status != "lost"}
+            busy.add((spec.get("tree", ""), spec.get("setting", ""), spec.get("seed", 0)))
+        busy |= {(r.tree, r.setting, r.seed) for r in book.results.values() if r.status != "lost"}
+        busy |= wants.given_up(book.results.values(), charter.rules.max_attempts, runner.STOPPED)
         free = [d.name for d in self.devices if devices.holder(self.home.lease(d.name)) is None]
         said = []
-        for want, device in wants.choose(wants.wanted(book, charter, base, steps), busy, free):
+        for want, device in wants.choose(wants.wanted(book, charter, base, steps, settings), busy, free):
             try:
                 run = self._launch(charter, base[0], want, device, book)
             except LeaseHeld:
@@ -202,30 +227,11 @@ def sentence(verdict: Verdict, contract: Contract, charter: Charter) -> str:
     return f"{verdict.experiment} {verdict.outcome}{tier}: {numbers}; {files.printable(contract.description, 160)}"
 
 
-def results_of(book: ledger.Book, contract: Contract, device_kind: str | None = None) -> list[RunResult]:
-    """Every result at this contract's scale (and device kind, when given): what its judge may rest on."""
-    return [
-        r
-        for r in book.results.values()
-        if r.scale == contract.scale and (device_kind is None or r.device_kind == device_kind)
-    ]
-
-
 def _run_lock(home: Home, run: str) -> Path:
     return home.run(run) / "lock"
 
 
-def _given_up(contract: Contract, results: Iterable[RunResult], limit: int) -> str:
-    """A run of this experiment that the org lost `limit` times, or "". Runs stopped with the org do not count."""
-    lost: dict[tuple[str, int], int] = {}
-    for r in results:
-        if r.experiment == contract.experiment and r.status == "lost" and r.reason != runner.STOPPED:
-            lost[r.arm, r.seed] = lost.get((r.arm, r.seed), 0) + 1
-    return next((f"{arm}-s{seed}" for (arm, seed), count in lost.items() if count >= limit), "")
-
-
-def _lost_verdict(contract: Contract, results: Iterable[RunResult], charter: Charter, gone: str) -> Verdict:
-    own = tuple(r.run for r in results if r.experiment == contract.experiment)
+def _lost_verdict(contract: Contract, charter: Charter, why: str) -> Verdict:
     return Verdict(
         experiment=contract.experiment,
         outcome="lost",
@@ -237,7 +243,7 @@ def _lost_verdict(contract: Contract, results: Iterable[RunResult], charter: Cha
         n=0,
         matched_on=contract.matched,
         trust="referee" if charter.referee else "reported",
-        reasons=(f"the org lost {gone} {charter.rules.max_attempts} times; see its runner.txt and referee.txt",),
-        runs=own,
+        reasons=(why,),
+        runs=(),
         expect=contract.expect,
     )

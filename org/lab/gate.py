@@ -7,8 +7,10 @@ Knows no agents, no mail, no tmux. Never runs git in a folder an agent can write
 
 from __future__ import annotations
 
+import json
 import os
 import stat
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from org.lab import intents
 from org.lab.ledger import Book, Ledger
 from org.lab.record import program_head
 from org.records import Charter, Contract, Seat, Violation
-from org.world import git
+from org.world import git, worktrees
 
 BANK = "E0000"
 MAX_FILE_BYTES = 1_000_000
@@ -45,15 +47,35 @@ def submit(
     Raises Refused with every violation, BadInput for a bad argument. `dry` writes nothing the record keeps."""
     charter = charters.load(home)
     why = _checked(charter, why, claim, scale)
-    scale = scale or charter.scale
+    with filing(home):
+        return _submit(home, charter, seat, why, expect, claim, idea, cites, scale or charter.scale, dry)
+
+
+def filing(home: Home) -> AbstractContextManager[int]:
+    """One filer at a time, from the look at the ledger to the line in it."""
+    return files.locked(home.leases / "gate")
+
+
+def _submit(
+    home: Home,
+    charter: Charter,
+    seat: Seat,
+    why: str,
+    expect: float | None,
+    claim: str,
+    idea: str | None,
+    cites: tuple[str, ...],
+    scale: str,
+    dry: bool,
+) -> Contract:
     ledger = Ledger(home)
     book = ledger.refresh()
     head, head_tree = program_head(home, seat.program)
     tip = _seat_tip(home, seat) or head
-    texts, notices = _editable_texts(home, charter, seat, head)
+    found_there, texts, notices = _editable_texts(home, charter, seat, head, tip)
     tree = git.tree_with(home.record, git.tree_of(home.record, tip), texts)
     found = _violations(home, charter, head, tree, cites) + _queue_full(charter, book, seat)
-    found += _duplicate(book, seat.program, head_tree, tree, scale, claim)
+    found += _duplicate(book, head_tree, tree, scale, claim)
     if found:
         if not dry:
             _record_refusal(ledger, seat, why, found)
@@ -91,7 +113,7 @@ def submit(
     if dry:
         return replace(draft, seeds=_search_seeds(charter, book, draft, 1))
     filed = file(home, ledger, draft, charter)
-    _give_back(home, seat, filed, texts)
+    _give_back(home, seat, filed, found_there, texts)
     return filed
 
 
@@ -112,17 +134,21 @@ def _seat_tip(home: Home, seat: Seat) -> str | None:
     return git.resolve(home.record, ref)
 
 
-def _editable_texts(home: Home, charter: Charter, seat: Seat, head: str) -> tuple[dict[str, bytes | None], list[str]]:
-    """Editable paths as they stand in the worktree: content, or None for a deleted one. Comments lost on code that did
-    not change are put back."""
+def _editable_texts(
+    home: Home, charter: Charter, seat: Seat, head: str, tip: str
+) -> tuple[dict[str, bytes | None], dict[str, bytes | None], list[str]]:
+    """Editable paths as they stand in the worktree, content or None for a deleted one; the same with comments put back
+    that were lost on code that did not change; and what was put back, in sentences."""
     root = Path(seat.worktree)
     if not root.is_dir():
         raise OrgError(f"{root} is missing; `org seat {seat.name}` makes it again")
     known = {e.path for e in git.list_tree(home.record, head)}
+    there = known | {e.path for e in git.list_tree(home.record, tip)}  # what an earlier experiment added can go again
     changes: dict[str, bytes | None] = {}
     found = _walk(root, charter.editable)
-    for path in found | {p for p in known if _is_editable(p, charter)}:
+    for path in found | {p for p in there if _is_editable(p, charter)}:
         changes[path] = _read_plain(root, path) if path in found else None
+    read = dict(changes)
     notices: list[str] = []
     originals = git.read_files(home.record, head, [p for p in changes if p in known])
     for path, data in changes.items():
@@ -135,7 +161,7 @@ def _editable_texts(home: Home, charter: Charter, seat: Seat, head: str) -> tupl
         text, said = contracts.restore_comments(old, new)
         changes[path] = text.encode()
         notices += [f"{path}: {line}" for line in said]
-    return changes, notices
+    return read, changes, notices
 
 
 def _walk(root: Path, globs: tuple[str, ...]) -> set[str]:
@@ -204,11 +230,13 @@ def _queue_full(charter: Charter, book: Book, seat: Seat) -> list[Violation]:
     return [Violation("queue", None, None, message)]
 
 
-def _duplicate(book: Book, program: str, head_tree: str, tree: str, scale: str, claim: str) -> list[Violation]:
+def _duplicate(book: Book, head_tree: str, tree: str, scale: str, claim: str) -> list[Violation]:
     for name, other in book.experiments.items():
         if (other.tree, other.baseline_tree, other.scale, other.claim) != (tree, head_tree, scale, claim):
             continue
         verdict = book.verdicts.get(name)
+        if verdict is not None and verdict.outcome == "lost":
+            continue  # the org's fault: it may be filed again
         said = "is being measured" if verdict is None else f"was a {verdict.outcome}"
         if verdict and verdict.effect is not None and verdict.se is not None:
             said += f" ({verdict.effect:+.4f} ± {verdict.se:.4f})"
@@ -281,14 +309,19 @@ def _search_seeds(charter: Charter, book: Book, contract: Contract, number: int)
     return tuple(seeds[turn:] + seeds[:turn])
 
 
-def _give_back(home: Home, seat: Seat, filed: Contract, texts: dict[str, bytes | None]) -> None:
-    """The seat's branch moves to the commit that was filed, and its files carry the comments that were put back.
-    The record is the truth, so a failure here costs a person's view of it and no result."""
+def _give_back(
+    home: Home, seat: Seat, filed: Contract, read: dict[str, bytes | None], texts: dict[str, bytes | None]
+) -> None:
+    """The seat's branch moves to the commit that was filed, and its files carry the comments that were put back, where
+    nobody has edited them since. The record is the truth: a failure here costs a view of it and no result."""
     branch = f"refs/heads/{seat_branch(seat.program, seat.name)}"
-    git.fetch(home.hub, home.record, [f"+refs/org/experiments/{filed.experiment}:{branch}"])
     root = Path(seat.worktree)
-    if filed.notices:
+    try:
+        git.fetch(home.hub, home.record, [f"+refs/org/experiments/{filed.experiment}:{branch}"])
         for path, data in texts.items():
-            if data is not None and (root / path).read_bytes() != data:
+            if data is not None and data != read[path] and _read_plain(root, path) == read[path]:
                 files.replace(root / path, data)
-    git.fill_index(root)
+        worktrees.fill_index(root)
+    except (OrgError, OSError) as error:
+        row = {"t": files.utc_now(), "event": "give-back", "seat": seat.name, "text": str(error)}
+        files.append_line(home.events, json.dumps(row))

@@ -16,7 +16,7 @@ from org.evidence import contract as contracts
 from org.failpoint import failpoint
 from org.home import Home, check_id
 from org.records import Charter
-from org.world import git
+from org.world import folders, git
 
 BASE = "refs/heads/base"
 
@@ -31,7 +31,7 @@ def read_code(home: Home, charter: Charter) -> dict[str, bytes]:
     if not source.is_dir():
         raise BadInput(f"{home.charter}: code: {source} is no repository or folder")
     prefix = f"{charter.prefix.strip('/')}/" if charter.prefix.strip("/") else ""
-    tree = {prefix + path: data for path, data in git.import_folder(source).items()}
+    tree = {prefix + path: data for path, data in folders.import_folder(source).items()}
     for name, globs in (("editable", charter.editable), ("frozen", charter.frozen)):
         for glob in globs:
             if not any(contracts.matches(path, glob) for path in tree):

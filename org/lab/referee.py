@@ -132,7 +132,7 @@ def _probe(np: Any, child: _Child, inputs: Any, dice: random.Random) -> float:
         cut = dice.randrange(1, original.shape[1] - 1)
         variant = original.copy()
         variant[:, cut:] = np.roll(other, 1, axis=0)[:, cut:]
-        changed = child.logits(variant)[:, :cut].copy()
+        changed = child.logits(variant)[:, :cut]
         plain = child.logits(original)[:, :cut]
         difference = float(np.abs(changed - plain).max())
         worst = max(worst, difference if math.isfinite(difference) else math.inf)
@@ -184,11 +184,12 @@ class _Child:
         return self
 
     def logits(self, tokens: Any) -> Any:
-        """(rows, seq_len) int64 -> (rows, seq_len, vocab) float32, a view that the next call overwrites."""
+        """(rows, seq_len) int64 -> (rows, seq_len, vocab) float32, a copy of the referee's own: the child could still
+        write to the shared memory while the loss is taken."""
         self._tokens[:] = tokens
         self._control.sendall(b"b")
         self._expect(b"d")
-        return self._logits
+        return self._logits.copy()
 
     def _expect(self, answer: bytes) -> None:
         if self._control.recv(1) != answer:

@@ -10,6 +10,7 @@ by the same marker. Agent code never sees a lock's descriptor.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -30,7 +31,9 @@ from org.world import git, process
 
 REFEREE_DEADLINE_S = 600.0
 STOPPED = "stopped with the org; the run is repeated with the same seed"
-SUMMARY_FIELDS = ("params", "steps", "tokens", "first_step_s", "train_s", "compile_s", "data_hash")
+COUNTS = {"params": "params", "steps": "steps", "tokens": "tokens"}  # key of the summary -> field of the result
+AMOUNTS = {"flops_total": "flops", "first_step_s": "first_step_s", "train_s": "train_s", "compile_s": "compile_s"}
+LARGEST = 1e30  # of any axis; beyond it is nonsense that would spoil a mean
 
 
 class Stopped(Exception):
@@ -38,6 +41,7 @@ class Stopped(Exception):
 
 
 def _stop(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough, and what follows must not be interrupted
     raise Stopped
 
 
@@ -49,29 +53,26 @@ def main(argv: list[str]) -> int:
     spec = RunSpec.from_dict(files.read_json(folder / "spec.json"))
     ledger = Ledger(home)
     failpoint("runner.start")
-    ledger.append(
-        "launch",
-        f"launch:{run}",
-        {"run": run, "experiment": spec.experiment, "device": spec.device, "seed": spec.seed, "stage": spec.stage},
-    )
-    failpoint("runner.launched")
     started = files.utc_now()
-    signal.signal(signal.SIGTERM, _stop)
-    keeper = guard.start(lease_fd)
-    os.close(lease_fd)  # from here on the guard alone holds the device
+    keeper: guard.Guard | None = None
     try:
+        signal.signal(signal.SIGTERM, _stop)
+        launched = {"run": run, "experiment": spec.experiment, "device": spec.device, "seed": spec.seed}
+        ledger.append("launch", f"launch:{run}", {**launched, "stage": spec.stage})
+        failpoint("runner.launched")
+        keeper = guard.start(lease_fd)
+        os.close(lease_fd)  # from here on the guard alone holds the device
         result = _run(home, folder, spec, keeper)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the last lines are short; they are written whole
     except Stopped:
-        keeper.end()
+        if keeper is not None:
+            keeper.end()
         result = lost(spec, STOPPED)
     except guard.GuardLost:
         process.kill_all(lambda: process.find_marked(home.lease_marker(spec.device)), limit_s=10)
-        result = _result(
-            spec, status="lost", reason="the run's guard was killed; the run is repeated with the same seed"
-        )
+        result = lost(spec, "the run's guard was killed; the run is repeated with the same seed")
     except OrgError as error:
-        result = _result(spec, status="lost", reason=str(error))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the last lines are short; they are written whole
+        result = lost(spec, str(error))
     result = RunResult(**{**result.to_dict(), "started": started, "ended": files.utc_now()})
     failpoint("runner.scored")
     files.replace_json(folder / "result.json", result.to_dict())
@@ -106,9 +107,7 @@ def _run(home: Home, folder: Path, spec: RunSpec, keeper: guard.Guard) -> RunRes
         last = files.printable(trained.last_line(), 200)
         return _result(spec, status="crash", reason=f"exit {trained.returncode}: {last}", **facts)
     summary, problem = read_summary(trained.tail)
-    facts |= {name: summary[name] for name in SUMMARY_FIELDS if isinstance(summary.get(name), int | float | str)}
-    if isinstance(summary.get("flops_total"), int | float):
-        facts["flops"] = float(summary["flops_total"])
+    facts |= summary_facts(summary)
     if spec.referee is None:
         value = summary.get(spec.metric)
         if problem or not isinstance(value, int | float) or isinstance(value, bool):
@@ -151,6 +150,20 @@ def read_summary(text: str) -> tuple[dict[str, Any], str]:
     return (value, "") if isinstance(value, dict) else ({}, "the summary is not `key: value` lines")
 
 
+def summary_facts(summary: dict[str, Any]) -> dict[str, Any]:
+    """The axes a trainer printed, as numbers that cannot spoil a table: finite, not negative, of the right type. What is
+    anything else is left out, as if it had not been printed."""
+    facts: dict[str, Any] = {}
+    for names, kind in ((COUNTS, int), (AMOUNTS, float)):
+        for key, name in names.items():
+            value = summary.get(key)
+            if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LARGEST:
+                facts[name] = kind(value)
+    if isinstance(summary.get("data_hash"), str):
+        facts["data_hash"] = files.printable(summary["data_hash"], 80)
+    return facts
+
+
 def _result(spec: RunSpec, **facts: Any) -> RunResult:
     return RunResult(
         **{
@@ -165,7 +178,8 @@ def _result(spec: RunSpec, **facts: Any) -> RunResult:
             "device": spec.device,
             "device_kind": spec.device_kind,
             "attempt": spec.attempt,
-            "software": software(),
+            "software": spec.software,
+            "setting": spec.setting,
             **facts,
         }
     )
@@ -176,6 +190,7 @@ def lost(spec: RunSpec, reason: str) -> RunResult:
     return _result(spec, status="lost", reason=reason, ended=files.utc_now())
 
 
+@functools.cache
 def software() -> str:
     """What the numbers depend on beside the code: versions of Python and of torch when it is there."""
     from importlib import metadata  # 20 ms, and every verb that reads the queue imports this module

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shlex
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 from org import files
 from org.evidence.contract import matches
 from org.home import Home
+from org.lab.runner import software
 from org.lab.wants import Want
 from org.records import Charter, RunSpec
 from org.world import devices, git
@@ -19,7 +22,7 @@ def build(
     home: Home, charter: Charter, base: str, want: Want, device: devices.Device, attempt: int, name: str
 ) -> RunSpec:
     scale = charter.scales[want.scale]
-    values = {"{seed}": want.seed, "{steps}": scale.steps, "{scale}": scale.name}
+    values = {"{seed}": want.seed, "{steps}": scale.steps, "{tokens}": scale.tokens, "{scale}": scale.name}
     command = []
     for part in shlex.split(charter.command):
         for key, value in values.items():
@@ -56,8 +59,25 @@ def build(
         referee=vars(charter.referee) if charter.referee else None,
         metric=charter.metric.name,
         created=files.utc_now(),
+        software=software(),
+        setting=setting(charter, scale.name, device.kind),
         attempt=attempt,
     )
+
+
+def setting(charter: Charter, scale: str, device_kind: str) -> str:
+    """Digest of everything beside tree and seed that a number depends on: the budget, the command, how it is scored, the
+    kind of device, the software. Arms are cached and compared only within one setting."""
+    rung = charter.scales[scale]
+    parts = {
+        "scale": [rung.name, rung.steps, rung.tokens, rung.eval_tokens],
+        "command": charter.command,
+        "metric": charter.metric.name,
+        "referee": vars(charter.referee) if charter.referee else None,
+        "device": device_kind,
+        "software": software(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def trainer_environment(charter: Charter) -> dict[str, str]:

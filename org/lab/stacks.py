@@ -18,48 +18,54 @@ from org.lab.record import candidate_ref, main_ref, program_head, publish
 from org.records import Charter, Contract
 from org.world import git
 
-VERIFY_SEED = 101  # verification seeds begin here; the search never draws them
+VERIFY_SEED = 101  # verification seeds begin here, above every bank; programs on one base share its runs there
 
 
 def stack(home: Home, program: str, by: str = "human") -> Contract | None:
     """Put a program's tentative wins on its head together, as one experiment on fresh seeds and the hidden split.
     None when there is nothing to verify or one of its stacks is still being measured."""
     charter = charters.load(home)
-    ledger = Ledger(home)
-    book = ledger.refresh()
-    if any(c.stage == "verify" and c.program == program for c in book.open()):
-        return None
-    head, _ = program_head(home, program)
-    wanted = _half_due(book, program, head) or stacks.members(
-        book.experiments, book.verdicts, book.heads, program, head, limit=4
-    )
-    members, tree = _merge(home, book, head, wanted)
-    if not members:
-        return None
-    why = f"stack of {', '.join(members)}: do they hold together, on fresh seeds?"
-    return _file_verification(home, ledger, charter, program, by, members, tree, why, charter.rules.verify_runs)
+    with gate.filing(home):
+        ledger = Ledger(home)
+        book = ledger.refresh()
+        if any(c.stage == "verify" and c.program == program for c in book.open()):
+            return None
+        head, _ = program_head(home, program)
+        new = stacks.members(book.experiments, book.verdicts, book.heads, program, head, limit=4)
+        for wanted in (_half_due(book, program, head), new):
+            members, tree = _merge(home, book, head, wanted)
+            if members:
+                why = f"stack of {', '.join(members)}: do they hold together, on fresh seeds?"
+                runs = charter.rules.verify_runs
+                return _file_verification(home, ledger, charter, program, by, members, tree, why, runs)
+    return None
 
 
 def verify(home: Home, experiment: str, by: str = "human") -> Contract:
-    """Re-measure one tentative win alone against its program's head, on fresh seeds. Raises BadInput when it is none."""
+    """Re-measure one tentative win alone against its program's head, on fresh seeds; once on each head, since asking
+    again until it passes would be another claim. Raises BadInput when there is nothing to verify."""
     charter = charters.load(home)
-    ledger = Ledger(home)
-    book = ledger.refresh()
-    contract, verdict = book.experiments.get(experiment), book.verdicts.get(experiment)
-    if contract is None:
-        raise BadInput(f"{experiment} is not in the ledger; `org results` lists what is")
-    if verdict is None or verdict.outcome != "win":
-        said = verdict.outcome if verdict else "not judged yet"
-        raise BadInput(f"{experiment} is {said}; only a tentative win can be verified")
-    head, _ = program_head(home, contract.program)
-    members, tree = _merge(home, book, head, [experiment])
-    if not members:
-        raise BadInput(
-            f"{experiment} no longer merges with the head of {contract.program}; file it again on the new head"
-        )
-    why = f"verification of {experiment} alone"
-    runs = charter.rules.verify_single_runs
-    return _file_verification(home, ledger, charter, contract.program, by, members, tree, why, runs)
+    with gate.filing(home):
+        ledger = Ledger(home)
+        book = ledger.refresh()
+        contract, verdict = book.experiments.get(experiment), book.verdicts.get(experiment)
+        if contract is None:
+            raise BadInput(f"{experiment} is not in the ledger; `org results` lists what is")
+        if verdict is None or verdict.outcome != "win" or verdict.tier != "tentative":
+            said = f"{verdict.outcome} {verdict.tier or ''}".strip() if verdict else "not judged yet"
+            raise BadInput(f"{experiment} is {said}; only a tentative win can be verified")
+        head, _ = program_head(home, contract.program)
+        for name, other in book.experiments.items():
+            if other.members == (experiment,) and other.baseline_commit == head:
+                past = book.verdicts.get(name)
+                if past is None or past.outcome != "lost":
+                    raise BadInput(f"{experiment} was put to this test as {name} ({past.outcome if past else 'open'})")
+        members, tree = _merge(home, book, head, [experiment])
+        if not members:
+            raise BadInput(f"{experiment} no longer merges with the head of {contract.program}; file it again there")
+        why = f"verification of {experiment} alone"
+        runs = charter.rules.verify_single_runs
+        return _file_verification(home, ledger, charter, contract.program, by, members, tree, why, runs)
 
 
 def rebuild_candidate(home: Home, book: Book, program: str) -> list[str]:
@@ -68,8 +74,9 @@ def rebuild_candidate(home: Home, book: Book, program: str) -> list[str]:
     wanted = stacks.members(book.experiments, book.verdicts, book.heads, program, head, limit=64)
     members, tree = _merge(home, book, head, wanted)
     old = git.resolve(home.record, candidate_ref(program))
-    if members and (old is None or git.tree_of(home.record, old) != tree):
-        commit = git.commit(home.record, tree, [head], f"candidate: {', '.join(members)} on {head[:7]}")
+    if git.tree_of(home.record, old or head) != tree:
+        what = ", ".join(members) or "nothing yet"
+        commit = git.commit(home.record, tree, [head], f"candidate: {what} on {head[:7]}")
         git.update_ref(home.record, candidate_ref(program), commit, old)
         publish(home)
     return [name for name in wanted if name not in members]
@@ -110,7 +117,7 @@ def _half_due(book: Book, program: str, head: str) -> list[str]:
             continue
         is_half = any(set(contract.members) < set(other.members) for other in filed)
         for half in stacks.after_failure(contract.members, is_half):
-            if frozenset(half) not in tried:
+            if not any(past <= frozenset(half) for past in tried):
                 return half
     return []
 
@@ -194,7 +201,8 @@ def _file_verification(
 
 
 def _fresh_seeds(book: Book, program: str, count: int) -> tuple[int, ...]:
-    """Seeds this program has never used, neither in its search nor in an earlier verification."""
+    """Seeds this program has never used, neither in its search nor in an earlier verification. Its runs there become the
+    bank of the head they make, so a later search may draw them and a later verification may not."""
     used = [s for c in book.experiments.values() if c.program == program for s in c.seeds]
     first = max([VERIFY_SEED - 1, *used]) + 1
     return tuple(range(first, first + count))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from org.evidence import judge
 from org.lab import gate, ledger
-from org.records import Charter, Stage
+from org.records import Charter, RunResult, Stage
+
+Identity = tuple[str, str, int]  # (tree, setting, seed): two runs of one identity are one run
 
 
 @dataclass(frozen=True)
@@ -21,55 +23,67 @@ class Want:
     commit: str
     tree: str
     scale: str
+    setting: str
     seat: str
     order: tuple[int, int]
 
     @property
-    def identity(self) -> tuple[str, str, int]:
-        """Two wants of one identity are one run: arms are cached by tree, scale and seed."""
-        return self.tree, self.scale, self.seed
+    def identity(self) -> Identity:
+        return self.tree, self.setting, self.seed
 
 
-def wanted(book: ledger.Book, charter: Charter, base: tuple[str, str], steps: dict[str, judge.More]) -> list[Want]:
+def wanted(
+    book: ledger.Book,
+    charter: Charter,
+    base: tuple[str, str],
+    steps: dict[str, judge.More],
+    settings: dict[str, str],
+) -> list[Want]:
     """Every run that is wanted, best first: the bank, experiments under way, verifications, new experiments.
 
     Verification goes before experiments that have not begun, since with fewer devices than seats no device is ever idle.
-    base: (commit, tree) of the base; steps: what the judge asked for, by experiment.
+    base: (commit, tree) of the base; steps: what the judge asked for, by experiment; settings: by scale.
     """
     found = []
     bank = charter.home_scale
-    have = {r.seed for r in book.results.values() if r.tree == base[1] and r.scale == bank.name and r.status != "lost"}
     for seed in range(1, bank.bank + 1):
-        if seed not in have:
-            found.append(Want(gate.BANK, "baseline", seed, "bank", *base, bank.name, "org", (0, seed)))
+        setting = settings[bank.name]
+        found.append(Want(gate.BANK, "baseline", seed, "bank", *base, bank.name, setting, "org", (0, seed)))
     for place, contract in enumerate(book.open()):
         if contract.experiment not in steps:
             continue
-        begun = any(r.tree == contract.tree and r.scale == contract.scale for r in book.results.values())
+        setting = settings[contract.scale]
+        begun = any(r.tree == contract.tree and r.setting == setting for r in book.results.values())
         rank = 1 if begun and contract.stage == "search" else 2 if contract.stage == "verify" else 3
         for arm, seed in steps[contract.experiment].runs:
-            is_base = arm == "baseline"
-            commit, tree = (
-                (contract.baseline_commit, contract.baseline_tree) if is_base else (contract.commit, contract.tree)
-            )
             found.append(
                 Want(
-                    contract.experiment,
-                    arm,
-                    seed,
-                    contract.stage,
-                    commit,
-                    tree,
-                    contract.scale,
-                    contract.seat,
-                    (rank, place),
+                    experiment=contract.experiment,
+                    arm=arm,
+                    seed=seed,
+                    stage=contract.stage,
+                    commit=contract.baseline_commit if arm == "baseline" else contract.commit,
+                    tree=contract.baseline_tree if arm == "baseline" else contract.tree,
+                    scale=contract.scale,
+                    setting=setting,
+                    seat=contract.seat,
+                    order=(rank, place),
                 )
             )
     return sorted(found, key=lambda w: w.order)
 
 
-def choose(found: Sequence[Want], busy: set[tuple[str, str, int]], free: Sequence[str]) -> list[tuple[Want, str]]:
-    """Pair free devices with the first wants that nobody is running yet."""
+def given_up(results: Iterable[RunResult], limit: int, excused: str) -> set[Identity]:
+    """Identities that the org lost `limit` times, runs lost for the `excused` reason not counted."""
+    lost: dict[Identity, int] = {}
+    for r in results:
+        if r.status == "lost" and r.reason != excused:
+            lost[r.tree, r.setting, r.seed] = lost.get((r.tree, r.setting, r.seed), 0) + 1
+    return {identity for identity, count in lost.items() if count >= limit}
+
+
+def choose(found: Sequence[Want], busy: set[Identity], free: Sequence[str]) -> list[tuple[Want, str]]:
+    """Pair free devices with the first wants that nobody runs or has measured yet."""
     pairs: list[tuple[Want, str]] = []
     taken = set(busy)
     left = list(free)

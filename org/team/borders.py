@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from org.files import printable
-from org.world.tmux import escape_format
+from org.world.tmuxwords import escape_format
 
 COLOURS = {
     "starting": "colour244",

@@ -14,7 +14,7 @@ from org.home import ID_PATTERN, Home
 from org.world import tmux
 
 if TYPE_CHECKING:
-    from org.world.tmux import PaneInfo
+    from org.world.tmuxwords import PaneInfo
 
 AGAIN_S = 60.0  # an unread letter is rung for again after this, then after twice as long, and so on
 AGAIN_LIMIT_S = 1800.0

@@ -19,7 +19,8 @@ from org.records import Seat
 from org.team import roster
 from org.team.roster import PANES_PER_PAGE
 from org.world import tmux
-from org.world.tmux import Pane, PaneInfo, Server
+from org.world.tmux import Server
+from org.world.tmuxwords import Pane, PaneInfo
 
 SESSION = "org"
 WIDTH, HEIGHT = 200, 50

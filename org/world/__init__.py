@@ -1,1 +1,1 @@
-"""One module per outside thing: git, tmux, processes, devices, file events. Each is the only caller of it."""
+"""One outside thing a module: git, tmux, processes, devices, file events. Only `gitcall` starts git and only `tmux` tmux."""

@@ -45,14 +45,18 @@ def test_every_run_of_the_scale_is_one_mark():
 
 def test_the_line_starts_at_the_baseline_and_follows_the_best_kept_arm():
     line = plot.steps(night(), CHARTER)
-    assert [(s.x, round(s.y, 6), s.is_verified) for s in line] == [(1, 2.1, False), (6, 2.055, False), (13, 2.03, True)]
+    assert [(s.x, round(s.best, 6), s.is_verified) for s in line] == [
+        (1, 2.1, False),
+        (6, 2.055, False),
+        (13, 2.03, True),
+    ]
     assert line[1].label == "MATRIX_LR 0.02→0.04"
 
 
 def test_higher_is_better_turns_the_line_round():
     charter = Charter.from_dict({**vars(CHARTER), "metric": Metric("accuracy", "higher")})
     line = plot.steps(night(), charter)
-    assert [round(s.y, 6) for s in line] == [2.1, 2.1]  # only the verified star, at the best so far
+    assert [round(s.best, 6) for s in line] == [2.1, 2.1]  # only the verified star, at the best so far
     assert line[1].is_verified
 
 

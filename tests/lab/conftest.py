@@ -12,7 +12,7 @@ from org import files
 from org.home import Home, seat_branch
 from org.lab import record
 from org.records import Seat
-from org.world import git
+from org.world import git, worktrees
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def make_seat(tiny_home: Home) -> Callable[[str, str], Seat]:
         record.ensure_record(tiny_home, charters.load(tiny_home))
         head = record.ensure_program(tiny_home, program)
         worktree = tiny_home.worktree(name)
-        git.worktree_add(tiny_home.hub, worktree, seat_branch(program, name), head)
+        worktrees.add(tiny_home.hub, worktree, seat_branch(program, name), head)
         for path, data in git.read_files(
             tiny_home.record, head, [e.path for e in git.list_tree(tiny_home.record, head)]
         ).items():
             files.replace(worktree / path, data)
-        git.fill_index(worktree)
+        worktrees.fill_index(worktree)
         return Seat(
             name=name,
             role="junior",

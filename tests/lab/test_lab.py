@@ -16,7 +16,7 @@ from org import charter as charters
 from org import files
 from org.errors import BadInput, Refused
 from org.evidence import judge
-from org.lab import dispatch, follow, gate, ledger, record, stacks
+from org.lab import dispatch, follow, gate, ledger, record, runner, spec, stacks
 from org.world import git, process
 
 
@@ -222,7 +222,8 @@ def test_a_run_that_ended_after_the_judge_looked_is_not_started_again(tiny_home,
     charter = charters.load(tiny_home)
     stale = {contract.experiment: judge.More((("candidate", contract.seeds[0]), ("baseline", 1)))}
     dispatcher.ledger.refresh().verdicts.clear()  # as it was when the judge was asked
-    assert dispatcher._start(charter, dispatcher._prepare(charter), stale) == []
+    settings = {"tiny": spec.setting(charter, "tiny", "cpu")}
+    assert dispatcher._start(charter, dispatcher._prepare(charter), stale, settings) == []
 
 
 def test_runs_stopped_with_the_org_are_repeated_however_often(tiny_home, make_seat, edit) -> None:
@@ -303,3 +304,93 @@ def test_start_constants_are_applied_at_import(tiny_home) -> None:
     tiny_home.charter.write_text(text + "\nstart: {MATRIX_LR: 0.013}\n")
     record.ensure_record(tiny_home, charters.load(tiny_home))
     assert b"MATRIX_LR = 0.013" in (git.read_file(tiny_home.record, "refs/heads/base", "train.py") or b"")
+
+
+HOSTILE = """\
+print("---")
+print("val_bpb: 1.0")
+print("params: n/a")
+print("train_s: 1e999")
+print("tokens: -5")
+print("steps: true")
+print("data_hash: " + "x" * 5000)
+raise SystemExit(0)
+"""
+
+
+def test_a_hostile_summary_stops_nobody_elses_experiment(tiny_home, make_seat, edit) -> None:
+    seat, other = make_seat("me"), make_seat("you")
+    path = Path(seat.worktree) / "train.py"
+    path.write_text(HOSTILE + path.read_text())
+    hostile = gate.submit(tiny_home, seat, "nonsense")
+    edit(other, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    honest = gate.submit(tiny_home, other, "why")
+    assert drive(tiny_home, honest).outcome == "win"
+    drive(tiny_home, hostile)
+    results = [r for r in ledger.read(tiny_home).results.values() if r.experiment == hostile.experiment]
+    assert results and all((r.params, r.train_s, r.tokens, r.steps) == (None, None, None, None) for r in results)
+
+
+def test_numbers_of_another_setting_are_not_compared(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    drive(tiny_home, gate.submit(tiny_home, seat, "why"))
+    before = set(ledger.read(tiny_home).results)
+    tiny_home.charter.write_text(tiny_home.charter.read_text().replace("steps: 10,", "steps: 12,"))
+    edit(seat, "MATRIX_LR = 0.04", "MATRIX_LR = 0.05")
+    verdict = drive(tiny_home, gate.submit(tiny_home, seat, "why"))
+    assert verdict.runs and not before & set(verdict.runs)
+
+
+def test_a_bank_that_cannot_be_measured_is_given_up_with_a_verdict(tiny_home, make_seat, edit, monkeypatch) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    contract = gate.submit(tiny_home, seat, "why")
+    monkeypatch.setenv("ORG_FAILPOINT", "runner.scored")  # every runner dies before it writes its result
+    verdict = drive(tiny_home, contract)
+    assert verdict.outcome == "lost"
+    assert "3 times" in verdict.reasons[0]
+    runs = ledger.read(tiny_home).launches
+    assert len(runs) <= 3 * 5
+
+
+def test_a_file_that_an_experiment_added_can_go_again(tiny_home, make_seat, edit) -> None:
+    text = tiny_home.charter.read_text()
+    tiny_home.charter.write_text(text.replace("editable: [train.py]", "editable: [train.py, extra/*.py]"))
+    code = tiny_home.root / "code" / "extra"
+    code.mkdir()
+    (code / "one.py").write_text("ONE = 1\n")
+    seat = make_seat()
+    extra = Path(seat.worktree) / "extra" / "two.py"
+    extra.write_text("TWO = 2\n")
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    assert git.read_file(tiny_home.record, gate.submit(tiny_home, seat, "with").commit, "extra/two.py") is not None
+    extra.unlink()
+    assert git.read_file(tiny_home.record, gate.submit(tiny_home, seat, "without").commit, "extra/two.py") is None
+
+
+def test_a_win_is_verified_alone_once_on_a_head(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    contract = gate.submit(tiny_home, seat, "why")
+    drive(tiny_home, contract)
+    again = stacks.verify(tiny_home, contract.experiment)
+    with pytest.raises(BadInput, match=again.experiment):
+        stacks.verify(tiny_home, contract.experiment)
+
+
+def test_a_worktree_that_git_cannot_read_costs_no_experiment(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    (Path(seat.worktree) / ".git").write_text("gitdir: /nowhere\n")
+    contract = gate.submit(tiny_home, seat, "why")
+    assert contract.experiment in ledger.read(tiny_home).experiments
+
+
+def test_a_second_request_to_stop_changes_nothing(tiny_home) -> None:
+    with pytest.raises(runner.Stopped):
+        runner._stop()
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""world.git on real repositories, in folders with odd names, some of them set up by somebody hostile."""
+"""world.git, its worktrees and folders on real repositories, oddly named, some of them set up by somebody hostile."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from org.errors import BadInput, MissingTool
-from org.world import git
+from org.world import folders, git, gitcall, worktrees
 
 WHEN = "2026-03-01T00:00:00Z"
 ENV = {
@@ -91,7 +91,7 @@ def test_a_thousand_files_are_three_processes(bare, monkeypatch):
 
 @pytest.mark.parametrize("path", ["../up", ".git/config", "/etc/passwd", "a//b", "", "a/../b"])
 def test_an_unsafe_path_makes_no_tree(bare, path):
-    with pytest.raises((git.GitError, BadInput)):
+    with pytest.raises((gitcall.GitError, BadInput)):
         git.write_tree(bare, {path: b"x"})
 
 
@@ -214,7 +214,7 @@ def test_an_export_is_byte_for_byte_and_ignores_attributes(bare, folder):
 @pytest.mark.parametrize(("mode", "kind"), [("120000", "blob"), ("160000", "commit")])
 def test_a_link_or_submodule_is_refused_by_name_before_anything_is_written(bare, tmp_path, mode, kind):
     line = f"{mode} {kind} {'1' * 40}\tlink\n".encode()
-    tree = git._git(bare, "mktree", "--missing", stdin=line).decode().strip()
+    tree = gitcall.output(bare, "mktree", "--missing", stdin=line).decode().strip()
     with pytest.raises(git.BadTree, match="link"):
         git.export(bare, tree, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -224,7 +224,9 @@ def test_a_link_or_submodule_is_refused_by_name_before_anything_is_written(bare,
 def test_a_tree_forged_to_escape_is_refused(bare, tmp_path, name):
     inner = git.write_tree(bare, {"x": b"1"})
     raw = b"40000 " + name + b"\0" + bytes.fromhex(inner)
-    forged = git._git(bare, "hash-object", "-t", "tree", "-w", "--literally", "--stdin", stdin=raw).decode().strip()
+    forged = (
+        gitcall.output(bare, "hash-object", "-t", "tree", "-w", "--literally", "--stdin", stdin=raw).decode().strip()
+    )
     with pytest.raises(git.BadTree):
         git.export(bare, forged, tmp_path / "out")
 
@@ -273,16 +275,16 @@ def hub(folder):
 
 def lay_in(hub, worktree):
     git.export(hub.parent / "record.git", "refs/heads/main", worktree, overwrite=True)
-    git.fill_index(worktree)
+    worktrees.fill_index(worktree)
 
 
 def test_a_worktree_filled_from_the_record_is_clean(hub):
     seat = hub.parent / "seat one"
-    git.worktree_add(hub, seat, "program/x/j1", "refs/heads/main")
+    worktrees.add(hub, seat, "program/x/j1", "refs/heads/main")
     lay_in(hub, seat)
     assert sh("git", "status", "--porcelain", cwd=seat) == ""
     assert sh("git", "branch", "--show-current", cwd=seat).strip() == "program/x/j1"
-    assert [(tree.path, tree.branch) for tree in git.worktree_list(hub)] == [(seat, "program/x/j1")]
+    assert [(tree.path, tree.branch) for tree in worktrees.list_worktrees(hub)] == [(seat, "program/x/j1")]
     (seat / "nanochat/train.py").write_text("x = 2\n")
     sh("git", "commit", "-qam", "try", cwd=seat)
     assert git.resolve(hub, "program/x/j1") == git.head_commit(seat)
@@ -290,67 +292,67 @@ def test_a_worktree_filled_from_the_record_is_clean(hub):
 
 def test_sixteen_worktrees_are_added_at_once(hub):
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda n: git.worktree_add(hub, hub.parent / f"w{n}", f"program/x/w{n}", "main"), range(16)))
-    assert {tree.branch for tree in git.worktree_list(hub)} == {f"program/x/w{n}" for n in range(16)}
+        list(pool.map(lambda n: worktrees.add(hub, hub.parent / f"w{n}", f"program/x/w{n}", "main"), range(16)))
+    assert {tree.branch for tree in worktrees.list_worktrees(hub)} == {f"program/x/w{n}" for n in range(16)}
     assert sh("git", "fsck", "--connectivity-only", cwd=hub) == ""
 
 
 def test_adding_a_worktree_again_changes_nothing(hub):
     seat = hub.parent / "j1"
-    git.worktree_add(hub, seat, "b", "main")
+    worktrees.add(hub, seat, "b", "main")
     (seat / "draft").write_text("work")
-    git.worktree_add(hub, seat, "b", "main")
+    worktrees.add(hub, seat, "b", "main")
     assert (seat / "draft").read_text() == "work"
-    with pytest.raises(git.GitError, match="branch b"):
-        git.worktree_add(hub, seat, "other", "main")
+    with pytest.raises(gitcall.GitError, match="branch b"):
+        worktrees.add(hub, seat, "other", "main")
 
 
 @pytest.mark.parametrize("file", ["commondir", "gitdir", "HEAD"])
 def test_a_half_made_worktree_is_mended(hub, file):
     """What kill -9 inside `git worktree add` leaves: with an empty commondir every worktree command fails for everyone."""
-    git.worktree_add(hub, hub.parent / "j1", "b1", "main")
-    git.worktree_add(hub, hub.parent / "j2", "b2", "main")
+    worktrees.add(hub, hub.parent / "j1", "b1", "main")
+    worktrees.add(hub, hub.parent / "j2", "b2", "main")
     (hub / "worktrees/j1" / file).write_text("")
     if file == "commondir":
         assert (
             subprocess.run(["git", "worktree", "list"], cwd=hub, env=ENV, capture_output=True, check=False).returncode
             != 0
         )
-    assert [tree.branch for tree in git.worktree_list(hub)] == ["b2"]
-    git.worktree_add(hub, hub.parent / "j1", "b1", "main")
-    assert [tree.branch for tree in git.worktree_list(hub)] == ["b1", "b2"]
+    assert [tree.branch for tree in worktrees.list_worktrees(hub)] == ["b2"]
+    worktrees.add(hub, hub.parent / "j1", "b1", "main")
+    assert [tree.branch for tree in worktrees.list_worktrees(hub)] == ["b1", "b2"]
     assert len(list((hub / "org-broken").iterdir())) == 1
 
 
 def test_a_worktree_whose_folder_is_gone_is_added_again(hub):
     seat = hub.parent / "j1"
-    git.worktree_add(hub, seat, "b", "main")
+    worktrees.add(hub, seat, "b", "main")
     sh("rm", "-r", str(seat), cwd="/")
-    assert git.worktree_list(hub) == []
-    git.worktree_add(hub, seat, "b", "main")
-    assert [tree.path for tree in git.worktree_list(hub)] == [seat]
+    assert worktrees.list_worktrees(hub) == []
+    worktrees.add(hub, seat, "b", "main")
+    assert [tree.path for tree in worktrees.list_worktrees(hub)] == [seat]
     sh("rm", "-r", str(seat), cwd="/")
-    git.worktree_add(hub, hub.parent / "elsewhere", "b", "main")  # git alone: "already checked out"
-    assert [tree.path.name for tree in git.worktree_list(hub)] == ["elsewhere"]
+    worktrees.add(hub, hub.parent / "elsewhere", "b", "main")  # git alone: "already checked out"
+    assert [tree.path.name for tree in worktrees.list_worktrees(hub)] == ["elsewhere"]
 
 
 def test_a_folder_of_somebody_else_is_not_taken_over_or_removed(hub):
     place = hub.parent / "j1"
     place.mkdir()
     (place / "thesis.tex").write_text("mine")
-    with pytest.raises(git.GitError, match="move it away"):
-        git.worktree_add(hub, place, "b", "main")
-    with pytest.raises(git.GitError, match="no worktree"):
-        git.worktree_remove(hub, place)
+    with pytest.raises(gitcall.GitError, match="move it away"):
+        worktrees.add(hub, place, "b", "main")
+    with pytest.raises(gitcall.GitError, match="no worktree"):
+        worktrees.remove(hub, place)
     assert (place / "thesis.tex").exists()
 
 
 def test_a_removed_worktree_leaves_its_branch(hub):
     seat = hub.parent / "j1"
-    git.worktree_add(hub, seat, "b", "main")
+    worktrees.add(hub, seat, "b", "main")
     (seat / "draft").write_text("untracked")
-    git.worktree_remove(hub, seat)
-    git.worktree_remove(hub, seat)
+    worktrees.remove(hub, seat)
+    worktrees.remove(hub, seat)
     assert not seat.exists()
     assert git.resolve(hub, "b")
 
@@ -364,8 +366,8 @@ def test_fill_index_without_a_git_file_leaves_the_surrounding_repository_alone(f
     sh("git", "add", "b", cwd=folder)
     before = (folder / ".git/index").read_bytes()
     (folder / "seat").mkdir()
-    with pytest.raises(git.GitError):
-        git.fill_index(folder / "seat")
+    with pytest.raises(gitcall.GitError):
+        worktrees.fill_index(folder / "seat")
     assert (folder / ".git/index").read_bytes() == before
 
 
@@ -415,13 +417,13 @@ def test_a_hostile_repository_runs_nothing(hub):
     git.diff_text(record, "main", "hostile")
     git.merge_tree(record, "main", "hostile")
     git.fetch(hub, record, ["+refs/heads/main:refs/heads/back"])
-    git.worktree_add(hub, seat, "program/x/j1", "hostile")
+    worktrees.add(hub, seat, "program/x/j1", "hostile")
     git.export(record, "hostile", seat)
-    git.fill_index(seat)
+    worktrees.fill_index(seat)
     git.head_commit(seat)
-    git.import_folder(seat)
-    git.worktree_list(hub)
-    git.worktree_remove(hub, seat)
+    folders.import_folder(seat)
+    worktrees.list_worktrees(hub)
+    worktrees.remove(hub, seat)
 
     assert (hub.parent / "out/a.py").read_bytes() == b"$Format:%H$\n"
     assert not traces.exists(), traces.read_text()
@@ -442,7 +444,7 @@ def test_objects_that_a_hostile_hub_lacks_are_not_fetched_from_its_promisor(hub)
     git.update_ref(hub, "refs/heads/holed", head)
     blob = git.list_tree(hub, head)[0].sha
     (hub / "objects" / blob[:2] / blob[2:]).unlink()
-    with pytest.raises(git.GitError):
+    with pytest.raises(gitcall.GitError):
         git.fetch(hub.parent / "record.git", hub, ["+refs/heads/holed:refs/heads/holed"])
     assert not (hub.parent.parent / "lazy").exists()
     assert not traces.exists()
@@ -452,7 +454,7 @@ def test_fetch_runs_no_transport_command(bare, tmp_path):
     evil = tmp_path / "evil"
     evil.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     evil.chmod(0o755)
-    with pytest.raises(git.GitError):
+    with pytest.raises(gitcall.GitError):
         git.fetch(bare, f"ext::{evil}", ["+refs/heads/*:refs/heads/*"])
     assert not (tmp_path / "ran").exists()
 
@@ -460,7 +462,7 @@ def test_fetch_runs_no_transport_command(bare, tmp_path):
 def test_a_fetch_that_hangs_is_ended_with_its_helpers(bare):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/x.git"
-        with pytest.raises(git.GitError, match="was not done"):
+        with pytest.raises(gitcall.GitError, match="was not done"):
             git.fetch(bare, url, ["+refs/heads/*:refs/heads/*"], timeout_s=0.5)
         deadline = time.monotonic() + 5
         while any(url.encode() in read(place / "cmdline") for place in Path("/proc").iterdir() if place.name.isdigit()):
@@ -482,9 +484,9 @@ def test_a_folder_outside_git_is_read_whole_but_for_caches(folder):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
     (folder / "a.py").chmod(0o755)
-    files = git.import_folder(folder)
+    files = folders.import_folder(folder)
     assert files == {"a.py": b"x", "dir with space/b": b"x"}
-    assert git.with_modes(folder, files)["a.py"] == (b"x", "100755")
+    assert folders.with_modes(folder, files)["a.py"] == (b"x", "100755")
 
 
 def test_a_folder_inside_git_gives_what_is_not_ignored(folder):
@@ -496,7 +498,7 @@ def test_a_folder_inside_git_gives_what_is_not_ignored(folder):
     (folder / ".gitignore").write_text("*.bin\n")
     sh("git", "add", "code/tracked", "code/deleted", cwd=folder)
     (code / "deleted").unlink()
-    assert git.import_folder(code) == {"tracked": b"x", "new é": b"x"}
+    assert folders.import_folder(code) == {"tracked": b"x", "new é": b"x"}
     assert git.is_repository(code)
     assert git.head_commit(code) is None
     assert not git.is_repository(Path("/"))
@@ -507,7 +509,7 @@ def test_a_folder_that_git_ignores_as_a_whole_is_walked(folder):
     (folder / ".gitignore").write_text("venv/\n")
     (folder / "venv").mkdir()
     (folder / "venv/train.py").write_text("x")
-    assert git.import_folder(folder / "venv") == {"train.py": b"x"}
+    assert folders.import_folder(folder / "venv") == {"train.py": b"x"}
 
 
 @pytest.mark.parametrize("in_git", [True, False])
@@ -521,10 +523,10 @@ def test_what_cannot_be_imported_is_named(tmp_path, monkeypatch, in_git, kind):
     elif kind == "linked folder":
         (tmp_path / "bad").symlink_to("/etc")
     elif kind == "large":
-        (tmp_path / "bad").write_bytes(b"x" * (git.MAX_FILE_BYTES + 1))
+        (tmp_path / "bad").write_bytes(b"x" * (folders.MAX_FILE_BYTES + 1))
     else:
-        monkeypatch.setattr(git, "MAX_FOLDER_BYTES", 3)
+        monkeypatch.setattr(folders, "MAX_FOLDER_BYTES", 3)
         (tmp_path / "bad").write_text("xxx")
     with pytest.raises(BadInput) as caught:
-        git.import_folder(tmp_path)
+        folders.import_folder(tmp_path)
     assert "\n" not in str(caught.value)

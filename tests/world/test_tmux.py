@@ -15,7 +15,8 @@ from uuid import uuid4
 import pytest
 
 from org.errors import BadInput, MissingTool
-from org.world.tmux import Pane, PaneBusy, Server, ServerLost, TmuxError, escape_format
+from org.world.tmux import PaneBusy, Server, ServerLost, TmuxError
+from org.world.tmuxwords import Pane, escape_format
 
 SLEEP = ("sleep", "600")
 READ_LINES = (sys.executable, "-c", "import sys\nfor line in sys.stdin: print('got', repr(line), flush=True)")

@@ -1,0 +1,70 @@
+"""A person's folder, read once to become the first commit. Changes nothing there and runs nothing of its repository's.
+
+Git is asked only which files are tracked or not ignored; storing them is `world.git`'s.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from org.errors import BadInput
+from org.world import gitcall
+from org.world.git import Content
+
+MAX_FILE_BYTES = 5 * 1024 * 1024
+MAX_FOLDER_BYTES = 64 * 1024 * 1024
+DROPPED_FOLDERS = frozenset({".git", "__pycache__", ".venv"})
+
+
+def import_folder(path: Path) -> dict[str, bytes]:
+    """Relative path -> bytes of a folder that is to become a first commit: in a git work tree what is tracked or not
+    ignored, elsewhere everything; .git, __pycache__ and .venv never. BadInput for symlinks, for nested repositories,
+    for a file over 5 MB and for more than 64 MB. Runs nothing of the repository's: files are read as they are."""
+    if not path.is_dir():
+        raise BadInput(f"{path} is not a folder")
+    files: dict[str, bytes] = {}
+    total = 0
+    for name in _listed(path) or _walked(path):
+        place = path / name
+        if DROPPED_FOLDERS & set(Path(name).parts) or not os.path.lexists(place):
+            continue  # deleted but still tracked
+        if place.is_symlink() or any((path / parent).is_symlink() for parent in Path(name).parents if parent.name):
+            raise BadInput(f"{place} is a symlink; put the file itself there, or ignore it")
+        if not place.is_file():
+            raise BadInput(f"{place} is not a plain file (a nested repository?); move it away or ignore it")
+        size = place.stat().st_size
+        total += size
+        if size > MAX_FILE_BYTES:
+            raise BadInput(f"{place} is {size / 2**20:.0f} MB; files over 5 MB are data, ignore it in .gitignore")
+        if total > MAX_FOLDER_BYTES:
+            raise BadInput(f"{path} holds more than 64 MB of files; name the folder of the code alone")
+        files[name] = place.read_bytes()
+    return files
+
+
+def with_modes(path: Path, files: Mapping[str, bytes]) -> dict[str, Content]:
+    """`files` as read from the folder `path`, for write_tree: those executable on disk stay so."""
+    return {
+        name: (data, "100755") if os.access(path / name, os.X_OK) else data  # as root too: some x bit must be set
+        for name, data in files.items()
+    }
+
+
+def _listed(path: Path) -> list[str]:
+    """What git calls tracked or not ignored; nothing outside a work tree, or where the whole folder is ignored."""
+    done = gitcall.run(
+        ["-C", str(path.absolute()), "ls-files", "-z", "-c", "-o", "--exclude-standard"], accept=(0, 128)
+    )
+    names = done.stdout.split(b"\0")[:-1] if done.returncode == 0 else []
+    return sorted({os.fsdecode(name) for name in names})
+
+
+def _walked(path: Path) -> list[str]:
+    names = []
+    for folder, folders, files in os.walk(path):
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        folders[:] = sorted(set(folders) - DROPPED_FOLDERS - set(links))
+        names += [str(Path(folder, name).relative_to(path)) for name in [*files, *links]]
+    return sorted(names)

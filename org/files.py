@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +19,7 @@ from org.errors import BadInput, Busy
 
 MAX_YAML_BYTES = 256 * 1024
 MAX_YAML_DEPTH = 20
+PROBE_S = 0.3  # as long a lock is asked for again that others only look at
 
 
 # --- time and text -----------------------------------------------------------------------------------------------
@@ -122,10 +125,10 @@ def locked(path: Path, wait: bool = True) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise Busy(f"{path} is locked by another process; wait for it to end") from None
+        if wait:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        elif not _take(descriptor):
+            raise Busy(f"{path} is locked by another process; wait for it to end")
         yield descriptor
     finally:
         os.close(descriptor)
@@ -135,16 +138,15 @@ def try_lock(path: Path) -> int | None:
     """A descriptor holding the exclusive lock on `path`, or None when it is held. The caller closes it; it may be passed on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    if _take(descriptor):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock on `path` right now. A shared probe: never makes another prober fail for long."""
+    """Whether some process holds the lock on `path` right now. A shared lock for a moment, which `try_lock` sees through.
+    /proc/locks would need none, but in a container it leaves out a lock whose taker passed it on and ended."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -156,6 +158,25 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _take(descriptor: int) -> bool:
+    """The exclusive lock, without waiting for a holder. One that can be shared is only being probed: asked for again."""
+    end = time.monotonic() + PROBE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            pass  # held, or probed
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        if time.monotonic() > end:
+            return False
+        time.sleep(random.uniform(0.0001, 0.002))  # two takers that look at each other must not stay in step
 
 
 # --- YAML --------------------------------------------------------------------------------------------------------

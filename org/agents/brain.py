@@ -212,9 +212,14 @@ class Brain:
         self.calls.add(*args, "--", text, done=self._after(f"Answered {sender}"), first=True)
         self.say(f"{sender} asks: {_first_line(letter)}", "ask")
 
+    def is_order(self, letter: dict[str, Any]) -> bool:
+        """Whether a letter may tell me what to do: its signature held, and the chief or the person wrote it. Anybody can
+        write `from: chief` into a file."""
+        return letter.get("verified") is True and letter.get("from") in ("human", self.chief())
+
     def settings(self, letter: dict[str, Any]) -> list[tuple[Knob, knobs_.Value]]:
-        """`name = value` orders in a letter from the chief or the person; from anyone else they are talk."""
-        if letter.get("from") not in ("human", self.chief()):
+        """`name = value` orders in a letter; in one that is no order they are talk."""
+        if not self.is_order(letter):
             return []
         return knobs_.settings_in(str(letter.get("body") or ""), self.knobs)
 
@@ -267,5 +272,5 @@ def _first_line(letter: dict[str, Any]) -> str:
 
 def heard(letter: dict[str, Any]) -> str:
     """How a letter is shown: who, its first line, and whether its signature held."""
-    unsigned = "" if letter.get("verified", True) else " (unverified)"
+    unsigned = "" if letter.get("verified") is True else " (unverified)"
     return f"{letter.get('from')}{unsigned}: {_first_line(letter)}"

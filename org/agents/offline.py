@@ -6,6 +6,7 @@ from the verdicts. It keeps nothing between starts: letters, results and the wor
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import sys
@@ -28,6 +29,10 @@ from org.records import Knob
 
 IDEA = re.compile(r"\bI\d{4,}\b")
 REFRESH_S = 60.0  # while waiting: a verdict's letter may have been lost
+AT_PANE = "The person at my pane asked for it:"
+IN_TASK = "My task names it:"
+
+Wish = tuple[Knob, Value, str]  # what was ordered, and in whose words
 
 
 class Junior(Brain):
@@ -37,10 +42,14 @@ class Junior(Brain):
         super().start()
         self.mine: list[Knob] = []
         self.ideas: dict[str, str] = {}  # knob -> the idea that names it
-        self.wishes: deque[tuple[Knob, Value, str]] = deque()
+        self.wishes: deque[Wish] = deque()
         self.barred: list[tuple[str, Any]] = []
         self.open: set[str] = set()
         self.is_stale = True  # the worktree may hold half an edit of a former life
+        self.synced: dict[Path, bytes] = {}  # what stands in the worktree as far as I know; all else is somebody's work
+        self.tasks = [
+            str(head.get("id")) for head, _ in self.mailbox.letters("task", ("cur",))
+        ]  # told in a former life
         self.is_dry = False
         self.full_until = 0.0
         self.offset = 0
@@ -49,9 +58,6 @@ class Junior(Brain):
         self._watched = self._stamp()
         self.say(f"I am {self.name}, a researcher without a network, on program {self.seat.program}.", "bold")
         self.say("Type help for what I understand.", "dim")
-        for _, body in self.mailbox.letters("task")[-1:]:
-            self.take(body)
-            self.say(f"I remember my task: {', '.join(k.name for k in self.mine) or 'no knobs'}.", "dim")
 
     # --- the loop, one thing a turn
 
@@ -64,14 +70,18 @@ class Junior(Brain):
         now = self.clock()
         if now < self.not_before:
             return
-        if self.is_stale:
+        wish = self._next_wish() if now >= self.full_until else None
+        if self.tasks:
+            self._remember(self.tasks.pop())
+        elif self.is_paused and wish is None:  # the worktree is left alone too: the person may be at work in it
+            self.events.become("paused", "paused by the person at the pane")
+        elif self.is_stale:
             self._sync()
         elif not self.has_results:
             self.refresh()
-        elif self.wishes and now >= self.full_until:
-            self._try(*self.wishes.popleft())
-        elif self.is_paused:
-            self.events.become("paused", "paused by the person at the pane")
+        elif wish is not None and not self._is_edited():
+            self.wishes.remove(wish)
+            self._try(*wish)
         elif not self.mine and not self._serve_alone():
             self.intend("wait for a task from the chief")
             self.events.become("idle", "no task yet")
@@ -83,8 +93,23 @@ class Junior(Brain):
             self.refresh()
         elif self.is_alone and (due := self._stack_due()):
             self._stack(due)
-        elif not self.is_dry:
+        elif not self.is_dry and not self._is_edited():
             self._next()
+
+    def _next_wish(self) -> Wish | None:
+        """The oldest order; while paused only one that was typed at this pane."""
+        return next((wish for wish in self.wishes if not self.is_paused or wish[2] == AT_PANE), None)
+
+    def _remember(self, letter: str) -> None:
+        """Read a task of a former life again: it counts like a new one, so only if it is an order."""
+
+        def done(reply: Reply) -> None:
+            rows = reply.value if reply.is_ok and isinstance(reply.value, list) else []
+            if rows and isinstance(rows[0], dict) and self.is_order(rows[0]):  # else the one before it may be an order
+                self.take(str(rows[0].get("body") or ""))
+                self.say(f"I remember my task: {', '.join(k.name for k in self.mine) or 'no knobs'}.", "dim")
+
+        self.calls.add("inbox", "--json", "--", letter, done=done)
 
     def _next(self) -> None:
         chosen = search.propose(
@@ -135,8 +160,16 @@ class Junior(Brain):
         files.replace(path, after)
 
         def done(reply: Reply) -> None:
-            if path.is_file() and path.read_bytes().decode(errors="replace") == after:
-                files.replace(path, before)  # unless somebody edited it meanwhile
+            is_mine = path.is_file() and path.read_bytes().decode(errors="replace") == after
+            if is_mine:  # else somebody edited it meanwhile, or the seat was moved
+                files.replace(path, before)
+            if reply.code == 3 and not is_mine:  # what was refused is not what I wrote
+                self.say(f"{path.name} changed while I filed {chosen.text}; I begin again.", "ask")
+                self.back_off()
+                self.is_stale = True
+                if origin:
+                    self.wishes.appendleft((chosen.knob, chosen.new, origin))
+                return
             self._filed(chosen, reply, origin)
 
         idea = self.ideas.get(chosen.knob.name)
@@ -169,14 +202,20 @@ class Junior(Brain):
         self.say(f"{chosen.text} {verb}: {why}", "bad")
 
     def _sync(self) -> None:
+        kept = self._saved()
+
         def done(reply: Reply) -> None:
             self.is_stale = False
             if not reply.is_ok:
                 self.complain("I cannot bring my worktree to the program's head", reply)
                 self.is_stale = reply.code != 2 and self.failures < 4  # then go on with what lies there
+                self.synced = self._texts()
                 return
             self.is_dry = False
             self.seat = load_seat(self.home, self.name)
+            self.synced = self._texts()
+            if new := self._saved() - kept:
+                self.say(f"What was not filed in my worktree is kept in {max(new)}.", "ask")
 
         self.calls.add("seat", self.name, "--sync", "--json", done=done)
 
@@ -202,7 +241,7 @@ class Junior(Brain):
             self.refresh()
             return
         self.say(heard(letter), "ask" if kind == "task" else "plain")
-        if kind == "task" and letter.get("from") in ("human", self.chief()):
+        if kind == "task" and self.is_order(letter):
             self.take(body)
             names = ", ".join(k.name for k in self.mine) or "none that I know"
             self.say(f"My knobs are now: {names}.", "bold")
@@ -216,6 +255,7 @@ class Junior(Brain):
         names = knobs_.named_in(line, self.knobs)
         names = names or [n for n, k in self.knobs.items() if k.group == self.seat.program] or list(self.knobs)
         self.mine = [self.knobs[name] for name in names]
+        self.tasks.clear()
         self.is_dry, self.offset = False, 0
         self.ideas = {}
         for said in body.splitlines():
@@ -225,11 +265,11 @@ class Junior(Brain):
             if not any(
                 knobs_.same(value, new) for t in self.trials for n, _, new in t.changes if n == knob.name.lower()
             ):
-                self.wishes.append((knob, value, "My task names it:"))
+                self.wishes.append((knob, value, IN_TASK))
 
     def on_results(self, before: dict[str, Trial]) -> None:
         self.open = {t.experiment for t in self.trials if t.seat == self.name and t.is_open}
-        known = {(knob.name, value) for knob, value, origin in self.wishes if origin == "My task names it:"}
+        known = {(knob.name, value) for knob, value, origin in self.wishes if origin == IN_TASK}
         done = {(n, v) for n, v in known for t in self.trials for k, _, new in t.changes if k == n.lower() and new == v}
         self.wishes = deque(w for w in self.wishes if (w[0].name, w[1]) not in done)
         for trial in self.trials:
@@ -246,7 +286,7 @@ class Junior(Brain):
 
     def type_try(self, rest: str) -> None:
         knob, value = knobs_.parse(rest, self.knobs)
-        self.wishes.appendleft((knob, value, "The person at my pane asked for it:"))
+        self.wishes.appendleft((knob, value, AT_PANE))
         self.not_before = self.full_until = 0.0  # a person does not wait for my caution
         self.say(f"I try {knob.name}={reasons.show(value)} next.", "plain")
 
@@ -285,6 +325,44 @@ class Junior(Brain):
             if knob.path not in texts:
                 texts[knob.path] = path.read_bytes().decode(errors="replace") if path.is_file() else ""
         return {name: knobs_.read(texts[knob.path], name) for name, knob in self.knobs.items()}
+
+    def _texts(self) -> dict[Path, bytes]:
+        """Every file that `org run` would file, and perhaps a few more; links left out."""
+        globs = [f"{glob}*" if glob.endswith("/") else glob.replace("**/", "*") for glob in self.charter.editable]
+        found = {}
+        for folder, folders, names in os.walk(self.seat.worktree):
+            folders[:] = [name for name in folders if name not in (".git", "__pycache__")]
+            for path in (Path(folder) / name for name in names):
+                inside = path.relative_to(self.seat.worktree).as_posix()
+                if (
+                    any(fnmatch.fnmatchcase(inside, glob) for glob in globs)
+                    and path.is_file()
+                    and not path.is_symlink()
+                ):
+                    found[path] = path.read_bytes()
+        return found
+
+    def _is_edited(self) -> bool:
+        """Whether somebody works in my worktree: to file it under my sentence would be wrong. It is put aside."""
+        now = self._texts()
+        changed = sorted(
+            str(path.relative_to(self.seat.worktree))
+            for path in now.keys() | self.synced.keys()
+            if now.get(path) != self.synced.get(path)
+        )
+        if not changed:
+            return False
+        self.say(
+            f"{', '.join(changed)} is not as I left it: somebody works in my worktree. I put that aside and start from the "
+            "head; `pause` makes me leave the worktree alone.",
+            "ask",
+        )
+        self.is_stale = True
+        return True
+
+    def _saved(self) -> set[Path]:
+        """Folders of unfiled work that `org seat --sync` copied aside."""
+        return set(self.home.seat(self.name).glob("saved-*"))
 
     def _judged(self) -> list[Trial]:
         return [t for t in self.trials if t.seat == self.name and not t.is_open]

@@ -81,9 +81,10 @@ class Chief(Brain):
         return [seat for seat in juniors if seat.name not in self.posts] if is_settled else []
 
     def _remembered(self, seat: Seat) -> Post | None:
-        """The post that this junior's last task letter describes."""
+        """The post that the last task letter to this junior describes, if it says a chief or the person wrote it. Only to
+        know what was handed out: the junior holds the letter's signature against its sender's, this does not."""
         letters = Mailbox(self.home.mailbox(seat.name)).letters("task")
-        for _, body in letters[-1:]:
+        for _, body in [(head, body) for head, body in letters if head.get("from") in ("human", self.chief())][-1:]:
             line = next((ln for ln in body.splitlines() if ln.lower().startswith("knobs:")), "")
             return Post(seat.name, seat.program, tuple(knobs_.named_in(line, self.knobs)))
         return None

@@ -158,10 +158,11 @@ class Mailbox:
         self.asked &= names
         return names - self.asked
 
-    def letters(self, kind: str) -> list[tuple[dict[str, Any], str]]:
-        """Letters of one kind lying here, read and unread, oldest first: what a restarted seat was told before."""
+    def letters(self, kind: str, parts: Sequence[str] = ("cur", "new")) -> list[tuple[dict[str, Any], str]]:
+        """Letters of one kind lying here, read (`cur`) and unread (`new`), oldest first: what a restarted seat was told
+        before. Signatures are not looked at: before anything is obeyed it is read through `org inbox`."""
         found = []
-        for part in ("cur", "new"):
+        for part in parts:
             for path in sorted((self.folder / part).glob("*")) if (self.folder / part).is_dir() else []:
                 try:
                     if path.stat().st_size > files.MAX_YAML_BYTES:
@@ -197,7 +198,11 @@ def load_seat(home: Home, name: str) -> Seat:
 
 
 def seats(home: Home) -> list[Seat]:
-    """Every seat of the organisation, by name, j2 before j10."""
+    """Every seat of the organisation, by name, j2 before j10; those of the roster where a launch wrote one. A seat that an
+    earlier launch made, and this one does not, keeps its folder and is no member."""
+    facts = files.read_json(home.org_file)
+    rows = facts.get("roster") if isinstance(facts, dict) else None
+    members = {row.get("name") for row in rows if isinstance(row, dict)} if isinstance(rows, list) and rows else None
     found = []
     for path in home.seats.glob("*/seat.json"):
         row = files.read_json(path)
@@ -206,4 +211,5 @@ def seats(home: Home) -> list[Seat]:
                 found.append(Seat.from_dict(row))
             except TypeError:
                 continue  # half of a seat: being made right now
+    found = [seat for seat in found if members is None or seat.name in members]
     return sorted(found, key=lambda seat: (len(seat.name), seat.name))

@@ -79,7 +79,7 @@ class Verbs(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option("--home", metavar="DIR", help="The home; else $ORG_HOME, else the nearest parent with a charter.")
-@click.option("--seat", metavar="NAME", help="Who acts; else $ORG_SEAT, else the person.")
+@click.option("--seat", metavar="NAME", help="Who acts; in a seat's pane that seat ($ORG_SEAT), else the person.")
 @click.option("--version", is_flag=True, help="Print the version.")
 @click.pass_context
 def org(ctx: click.Context, home: str | None, seat: str | None, version: bool) -> None:

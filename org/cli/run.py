@@ -32,7 +32,7 @@ AXES = "lines, step_s, vram_mb or compile_s"
 @click.option("--scale", metavar="NAME", help="A scale of the charter; default: the one the search happens at.")
 @click.option("--dry", is_flag=True, help="Show the contract and every violation; run nothing.")
 @click.option("--no-wait", is_flag=True, help="Return when it is filed; the verdict comes as a letter.")
-@click.option("--scratch", is_flag=True, help="Only try CMD (at most 60 s on the seat's device); counts for nothing.")
+@click.option("--scratch", is_flag=True, help="Only try CMD (default: 5 steps), at most 60 s; counts for nothing.")
 @click.argument("cmd", nargs=-1)
 @as_json
 @pass_call

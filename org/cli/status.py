@@ -60,12 +60,14 @@ def organisation(home: Home) -> dict[str, Any]:
         "running": running,
         "since": facts.get("since") if running else None,
         "isolation": facts.get("isolation", "none"),
-        "office_pid": office_pid(home) if running else None,
+        "office_pid": office_pid(home),
     }
 
 
 def office_pid(home: Home) -> int | None:
-    """What the office wrote into its lock file."""
+    """What the office wrote into its lock file; None when nobody holds that lock: the file outlives its office."""
+    if not files.is_locked(home.office_lock):
+        return None
     note = files.read_json(home.office_lock)
     if isinstance(note, dict):
         note = note.get("pid")

@@ -36,8 +36,14 @@ class Call:
 
     @property
     def who(self) -> str:
-        """`--seat`, else $ORG_SEAT, else the person. A seat that does not exist is BadInput."""
-        name = self.seat_option or os.environ.get("ORG_SEAT") or HUMAN
+        """$ORG_SEAT in a seat's pane, else `--seat`, else the person. A seat that does not exist is BadInput, and so is
+        another one's name in a pane: what is signed and filed there is that seat's."""
+        pane = os.environ.get("ORG_SEAT")
+        if pane and self.seat_option not in (None, pane):
+            raise BadInput(
+                f"--seat {self.seat_option!r:.40}: this is {pane}'s pane, and {pane} acts here; leave it out"
+            )
+        name = self.seat_option or pane or HUMAN
         if name == HUMAN:
             return name
         home = self.home
@@ -77,7 +83,10 @@ class Verb(click.Command):
     def __init__(self, *arguments: Any, examples: tuple[str, ...] = (), **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.examples = examples
-        for name, what in (("home", "the home folder"), ("seat", "who acts; without it: the person")):
+        for name, what in (
+            ("home", "the home folder"),
+            ("seat", "who acts; in a seat's pane that seat, else the person"),
+        ):
             option = click.Option(
                 [f"--{name}", f"{name}_option"],
                 metavar=name.upper(),

@@ -1,6 +1,6 @@
 """End an organisation: office, runs, panes, and whatever else carries its home's marker. Loses nothing of the record.
 
-office -> runners -> panes -> the rest by the marker -> lost runs get their lines
+office -> panes -> runners -> the rest by the marker -> lost runs get their lines
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from org.lab import dispatch
 from org.lab import ledger as ledgers
 from org.records import Seat
 from org.team import panes, roster, seats
-from org.world import git, process
+from org.team.roster import PERSON
+from org.world import process, worktrees
 
 TERM_S = 3.0
+RUNS_S = 5.0  # a runner ends its trainer's whole tree and writes two lines
 
 Say = Callable[[str], None]
 
@@ -44,18 +46,16 @@ def stop(home: Home, say: Say, seat: str | None = None, clean: bool = False) -> 
     if seat is not None:
         return _stop_seat(home, seats.require(home, seat), say, clean)
     with alone(home), _deaf_to_hangups():
-        ended = _end_office(home)
+        ended = end_office(home)
         ended += _end_panes(home)  # before the runs: an `org run` in a pane would dispatch once the office is gone
         runs = _end_runs(home)
         ended += [f"{len(runs)} runs ({', '.join(runs)}: lost, to be repeated)"] if runs else []
-        left = process.kill_all(lambda: _marked(home), limit_s=10)
+        left = process.kill_all(lambda: _left(home), limit_s=10)
         ended += [f"{len(left)} processes that were left"] if left else []
         if runs:
             _record_lost(home)
-        if clean:
-            for each in seats.all_seats(home):
-                _remove_worktree(home, each)
-            ended.append("the worktrees")
+        removed = [each.name for each in seats.all_seats(home) if clean and _remove_worktree(home, each, say)]
+        ended += [f"the worktrees of {', '.join(removed)}"] if removed else []
         if ended and roster.facts(home):
             roster.update(home, stopped=files.utc_now(), server_pid=None)
             ledgers.Ledger(home).append("org", f"stop:{files.utc_now()}", {"event": "stop", "ended": ended})
@@ -73,19 +73,25 @@ def _stop_seat(home: Home, seat: Seat, say: Say, clean: bool) -> None:
         tree = [pane.pid, *process.descendants(pane.pid)]
         _end([p for p in map(process.identity, tree) if p is not None])
         say(f"ended: {seat.name}; `org launch` brings it back")
-    if clean:
-        _remove_worktree(home, seat)
+    if clean and _remove_worktree(home, seat, say):
         say(f"removed: {seat.worktree}")
 
 
-def _remove_worktree(home: Home, seat: Seat) -> None:
-    """What was not filed is copied aside first."""
-    if Path(seat.worktree).is_dir() and home.hub.is_dir():
-        seats.sync(home, seat)
-        git.worktree_remove(home.hub, Path(seat.worktree))
+def _remove_worktree(home: Home, seat: Seat, say: Say) -> bool:
+    """Whether it was removed. Work in it that no commit has is moved aside first, all of it; a person's is left alone."""
+    if not Path(seat.worktree).is_dir() or not home.hub.is_dir():
+        return False
+    if seat.backend == PERSON:
+        say(f"{seat.worktree} stays: {seat.name} is a person's seat; delete the folder yourself")
+        return False
+    if kept := seats.set_aside(home, seat):
+        say(f"{seat.name}: files of its worktree that no commit has were moved to {kept}")
+    worktrees.remove(home.hub, Path(seat.worktree))
+    return True
 
 
-def _end_office(home: Home) -> list[str]:
+def end_office(home: Home) -> list[str]:
+    """Ask the office to end, then end it; what it was is named. Nothing happens when there is none."""
     if not files.is_locked(home.office_lock):
         return []
     row = files.read_json(home.office_lock) or {}
@@ -97,15 +103,25 @@ def _end_office(home: Home) -> list[str]:
 
 
 def _end_runs(home: Home) -> list[str]:
-    """Runner and guard first, so that no trainer's end is taken for its result; then the marker finds the rest."""
-    ended = []
-    for lock in home.experiments.glob("*/runs/*/lock") if home.experiments.is_dir() else ():
-        if files.is_locked(lock):
-            process.kill_all(lambda lock=lock: process.open_holders(lock) if files.is_locked(lock) else [], limit_s=5)  # type: ignore[misc]
-            ended.append(f"{lock.parent.parent.parent.name}/{lock.parent.name}")
-    for lease in home.leases.glob("*.lock") if home.leases.is_dir() else ():
-        process.kill_all(lambda d=lease.stem: process.find_marked(home.lease_marker(d)), limit_s=5)  # type: ignore[misc]
-    return ended
+    """Each runner is asked once: it ends its trainer by its guard and writes down that the org stopped the run. One that
+    does not is killed with its guard, before its trainer, so that no trainer's end is taken for its result."""
+    locks = [lock for lock in home.experiments.glob("*/runs/*/lock") if files.is_locked(lock)]
+    for pid in _runners(home, locks):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + RUNS_S
+    while any(map(files.is_locked, locks)) and time.monotonic() < end:
+        time.sleep(0.02)
+    for lock in locks:
+        process.kill_all(lambda lock=lock: process.open_holders(lock) if files.is_locked(lock) else [], limit_s=5)  # type: ignore[misc]
+    return [f"{lock.parents[2].name}/{lock.parent.name}" for lock in locks]
+
+
+def _runners(home: Home, locks: list[Path]) -> set[int]:
+    """Who holds a run's lock: the runner, and below it the guard, which is left to the runner to end."""
+    own = set(process.find_marked(f"ORG_KEY={home.key}"))  # not those that only look at a lock just now
+    holders = {pid for lock in locks for pid in process.open_holders(lock)} & own
+    return holders - {below for pid in holders for below in process.descendants(pid)}
 
 
 def _end_panes(home: Home) -> list[str]:
@@ -140,10 +156,12 @@ def _end(
             time.sleep(0.02)
 
 
-def _marked(home: Home) -> list[int]:
-    """Processes of this home, those left out that this one runs below: `org stop` may be typed in the org's own shell,
-    which then goes with its window."""
-    return [p for p in process.find_marked(f"ORG_KEY={home.key}") if os.getpid() not in process.descendants(p)]
+def _left(home: Home) -> list[int]:
+    """Processes of this home and of its runs, those left out that this one runs below: `org stop` may be typed in the
+    org's own shell, which then goes with its window."""
+    markers = [f"ORG_KEY={home.key}", *(home.lease_marker(lease.stem) for lease in home.leases.glob("*.lock"))]
+    found = {pid for marker in markers for pid in process.find_marked(marker)}
+    return [p for p in found if os.getpid() not in process.descendants(p)]
 
 
 def _record_lost(home: Home) -> None:

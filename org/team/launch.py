@@ -25,7 +25,7 @@ from org.lab import record, referee
 from org.lab import spec as specs
 from org.records import Charter
 from org.team import panes, roster, seats
-from org.team.ending import alone, stop
+from org.team.ending import alone, end_office, stop
 from org.team.roster import PERSON, Plan
 from org.world import git, process, tmux
 from org.world.watch import Watcher
@@ -53,11 +53,13 @@ def launch(home: Home, plan: Plan, say: Say) -> None:
             f"{len(plan.seats)} seats with worktrees, {len(made)} of them new" if made else "worktrees are there"
         )
         if not running:
+            _end_old_office(home)
             _end_leftovers(home, plan)
             _prepare_data(home, charter, base_commit, say)
             referee.ensure_splits(home, charter, base_commit)
             clock.said("data is ready")
-        _write_facts(home, plan, running)
+        if _write_facts(home, plan, running):
+            say(f"the budget begins anew: {_budget_text(plan.budget)}")
         failpoint("launch.facts")
         started = panes.start(home, server, [seat for name in plan.seats if (seat := seats.load(home, name.name))])
         roster.update(home, server_pid=server.pid())
@@ -100,6 +102,16 @@ def _make_seats(home: Home, plan: Plan) -> list[str]:
     return made
 
 
+def _end_old_office(home: Home) -> None:
+    """The office of a tmux server that was killed lives on for a moment. Its lock would be taken for the new office's."""
+    end_office(home)
+    end = time.monotonic() + OFFICE_S
+    while files.is_locked(home.office_lock):
+        if time.monotonic() > end:
+            raise Busy(f"an office of {home.root} holds {home.office_lock} and does not end; end it with `org stop`")
+        time.sleep(0.02)
+
+
 def _end_leftovers(home: Home, plan: Plan) -> None:
     """Programs of seats whose tmux server was killed may live on in sessions of their own: two would act as one seat."""
     for seat in plan.seats:
@@ -137,16 +149,17 @@ def _prepare_data(home: Home, charter: Charter, base_commit: str, say: Say) -> N
         raise OrgError(f"prepare: `{charter.prepare}` ended with status {child.returncode}: {last}")
 
 
-def _write_facts(home: Home, plan: Plan, running: bool) -> None:
-    """org.json: what this launch is. A launch that was not stopped keeps its clock; one that was, or whose budget has
-    ended, begins a new one."""
+def _write_facts(home: Home, plan: Plan, running: bool) -> bool:
+    """org.json: what this launch is. A launch that was not stopped keeps its clock, unless it is given another budget, or
+    one after its own has ended: then a new one begins, and True is returned."""
     old = roster.facts(home)
     goes_on = bool(old) and not old.get("stopped")
-    keeps = goes_on and not (plan.budget and old.get("ended"))
+    renews = goes_on and plan.budget is not None and (bool(old.get("budget_ended")) or _differs(old, plan.budget))
+    keeps = goes_on and not renews
     fresh = {**(plan.budget or roster.Budget()).to_dict(), "from": None, "since": files.utc_now()}
     budget = old.get("budget") if keeps else fresh
     if running and not plan.is_named and keeps:
-        return
+        return False
     roster.update(
         home,
         key=home.key,
@@ -166,6 +179,18 @@ def _write_facts(home: Home, plan: Plan, running: bool) -> None:
         isolation="none",
         versions={"org": __version__, "python": sys.version.split()[0]},
     )
+    return renews
+
+
+def _differs(facts: dict[str, object], budget: roster.Budget) -> bool:
+    row = facts.get("budget")
+    return not isinstance(row, dict) or (row.get("seconds"), row.get("runs")) != (budget.seconds, budget.runs)
+
+
+def _budget_text(budget: roster.Budget | None) -> str:
+    if budget is None or (budget.seconds, budget.runs) == (None, None):
+        return "no limit"
+    return f"{budget.runs} runs" if budget.seconds is None else f"{budget.seconds:g} s"
 
 
 # --- until everybody is there ------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from org.failpoint import failpoint
 from org.home import ID_PATTERN, Home
 from org.lab.dispatch import sentence
 from org.records import Charter, Verdict
-from org.team import mail, seats
+from org.team import mail, roster, seats
 
 if TYPE_CHECKING:
     from org.lab.ledger import Book
@@ -41,9 +41,11 @@ def deliver(home: Home, book: Book, charter: Charter) -> list[str]:
     last = book.rows[-1]["seq"] if book.rows else 0
     if last <= told:
         return []
-    programs = {seat.name: seat.program for seat in seats.all_seats(home)}
+    here = roster.members(home)
+    roles = {name: here.get(name, "retired") for name in mail.seats(home)}
+    programs = {seat.name: seat.program for seat in seats.present(home)}
     problems = []
-    for letter in outgoing(book, charter, mail.seats(home), programs, told):
+    for letter in outgoing(book, charter, roles, programs, told):
         for box in letter.to:
             try:
                 mail.send(home, SENDER, box, letter.body, kind="verdict", about=letter.about, letter_id=letter.id)
@@ -57,7 +59,8 @@ def deliver(home: Home, book: Book, charter: Charter) -> list[str]:
 def outgoing(
     book: Book, charter: Charter, roles: Mapping[str, str], programs: Mapping[str, str], told: int
 ) -> list[Outgoing]:
-    """The letters that follow from the ledger's lines after `told`. Pure; roles, programs: by seat."""
+    """The letters that follow from the ledger's lines after `told`. Pure; roles: of every seat, a retired one's is no
+    chief's; programs: of those that are here."""
     chiefs = [name for name, role in roles.items() if role.startswith("chief")]
     found = []
     for row in book.rows:

@@ -25,6 +25,7 @@ from org.errors import BadInput, did_you_mean
 from org.failpoint import failpoint
 from org.home import ID_PATTERN, Home, check_id
 from org.records import Letter
+from org.team import roster
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_FILE_BYTES = MAX_BODY_BYTES + 4096  # the front matter is below 1 KB
@@ -48,7 +49,8 @@ def send(
     reply_to: str | None = None,
     letter_id: str | None = None,
 ) -> list[Letter]:
-    """Deliver `body` to every box that `to` names: a seat, a role, `all` (every seat), `council` (the chiefs), `human`.
+    """Deliver `body` to every box that `to` names: a seat, a role, `all`, `council` (the chiefs), `human`. A role and
+    `all` mean who is here now (`roster.members`); by its name a retired seat gets its letter too.
 
     One id for all copies; the sender gets none unless it is named itself. With `letter_id` the call may be repeated after
     a crash: a box that has the letter, read or not, is left alone. Raises BadInput before anything is delivered.
@@ -96,9 +98,10 @@ def recipients(home: Home, to: str, sender: str) -> list[str]:
     """The boxes that `to` stands for, in order. Raises BadInput naming who is known."""
     if to == "human":
         return ["human"]
-    if ID_PATTERN.fullmatch(to) and (home.seat(to) / "seat.json").is_file():
+    roles = roster.members(home)
+    is_seat = to in roles or (ID_PATTERN.fullmatch(to) is not None and home.seat_file(to).is_file())
+    if is_seat and (to in roles or to not in roles.values()):  # a retired `chief` gives way to the role
         return [to]
-    roles = seats(home)
     if to == "all" and roles:
         return [name for name in roles if name != sender]
     if to in roles.values():
@@ -115,13 +118,13 @@ def recipients(home: Home, to: str, sender: str) -> list[str]:
 
 
 def seats(home: Home) -> dict[str, str]:
-    """Name -> role of every seat, by name (j2 before j10). A folder without a readable seat.json is none."""
+    """Name -> role of every seat, retired ones too, by name (j2 before j10). A folder without a readable seat.json is none."""
     found = {}
     for file in home.seats.glob("*/seat.json"):
         row = files.read_json(file)
         if isinstance(row, dict) and ID_PATTERN.fullmatch(file.parent.name):
             found[file.parent.name] = str(row.get("role", ""))
-    return dict(sorted(found.items(), key=lambda item: re.sub(r"[0-9]+", lambda m: m.group().zfill(32), item[0])))
+    return {name: found[name] for name in sorted(found, key=roster.by_name)}
 
 
 def new_id(now: str, seat: str) -> str:

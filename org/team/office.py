@@ -34,7 +34,7 @@ from org.team.clock import STARTS_RUNS, Phase, phase
 from org.team.seats import Look
 from org.team.snapshot import of_ledger, snapshot
 from org.world import process
-from org.world.tmux import PaneInfo
+from org.world.tmuxwords import PaneInfo
 from org.world.watch import Watcher
 
 TICK_S = 1.0  # at the latest; events of the home wake it before
@@ -291,6 +291,8 @@ class Office:
             if not any("end" in page.when for page in pages):
                 self._write_up(moment, {})
             failpoint("office.ended")
+            if roster.facts(self.home).get("budget_ended") != ended:
+                return  # `org launch --budget` has begun another one while the page was written
             self.facts = roster.update(self.home, ended=files.utc_now())
             self.note("budget", "the page and the plot are written; panes stay until `org stop`")
 

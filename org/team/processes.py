@@ -17,7 +17,7 @@ from org.errors import BadInput, did_you_mean
 from org.failpoint import failpoint
 from org.home import ID_PATTERN, Home
 from org.records import Record
-from org.team import mail
+from org.team import mail, roster
 
 KEYS = ("when", "who", "input", "writes", "answers_within")
 WHEN_FORM = "`daily 07:00`, `every 2h`, `end`, or several with commas"
@@ -221,13 +221,16 @@ def last_run(home: Home, name: str) -> str | None:
 
 
 def _seats(home: Home, process: Process) -> list[str]:
-    """Who is asked, each once. A role that this launch has no seat of is left out: rosters vary, the page does not."""
+    """Who is asked, each once. A role that this launch has no seat of is left out: rosters vary, the page does not. A
+    person's seat is asked by its name only: nobody may sit there, and the page would wait for an answer."""
+    here, programs = roster.members(home), roster.members(home, people=False)
     found: list[str] = []
     for name in process.who:
         try:
-            found += mail.recipients(home, name, "human")
+            boxes = mail.recipients(home, name, "human")
         except BadInput:
             continue  # nobody of that name in this roster
+        found += [seat for seat in boxes if seat in programs or (seat == name and seat in here)]
     return [seat for seat in dict.fromkeys(found) if seat != "human"]
 
 

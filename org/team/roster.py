@@ -13,7 +13,7 @@ from typing import Any
 
 from org import files
 from org.errors import BadInput, did_you_mean
-from org.home import RESERVED_SEATS, Home, check_id, seat_branch
+from org.home import ID_PATTERN, RESERVED_SEATS, Home, check_id, seat_branch
 from org.records import Charter, Record, Seat
 
 MAX_SEATS = 64
@@ -221,6 +221,27 @@ def update(home: Home, **changes: Any) -> dict[str, Any]:
         row = {**facts(home), **changes}
         files.replace_json(home.org_file, row)
     return row
+
+
+def members(home: Home, people: bool = True) -> dict[str, str]:
+    """Name -> role of who is here now, by name (j2 before j10): the seats of the latest launch's roster, and with
+    `people` those without a program. Others are retired: their files stay and a launch may bring them back. Before any
+    launch: every seat."""
+    there = {file.parent.name: files.read_json(file) for file in home.seats.glob("*/seat.json")}
+    wanted = {row.get("name") for row in facts(home).get("roster") or ()}
+    found = {
+        name: str(row.get("role", ""))
+        for name, row in there.items()
+        if isinstance(row, dict)
+        and ID_PATTERN.fullmatch(name)
+        and (people if row.get("backend") == PERSON else not wanted or name in wanted)
+    }
+    return {name: found[name] for name in sorted(found, key=by_name)}
+
+
+def by_name(name: str) -> str:
+    """For sorting names as people count: j2 before j10."""
+    return re.sub(r"[0-9]+", lambda digits: digits.group().zfill(32), name)
 
 
 def org_hash(home: Home, name: str) -> str:

@@ -23,13 +23,13 @@ from org.failpoint import failpoint
 from org.home import RESERVED_SEATS, Home, check_id, seat_branch
 from org.lab import record
 from org.records import Charter, Seat
-from org.team import mail
+from org.team import mail, roster
 from org.team.roster import PERSON
-from org.world import git
+from org.world import git, worktrees
 
 if TYPE_CHECKING:
     from org.lab.ledger import Book
-    from org.world.tmux import ClientInfo, PaneInfo
+    from org.world.tmuxwords import ClientInfo, PaneInfo
 
 HUMAN_S = 10.0  # a person's key so many seconds ago: the pane is theirs
 EVENT_TAIL = 16_384  # bytes of events.jsonl looked at for the state
@@ -69,6 +69,11 @@ def require(home: Home, name: str) -> Seat:
 def all_seats(home: Home) -> list[Seat]:
     """Every seat by name, j2 before j10; retired ones too."""
     return [seat for name in mail.seats(home) if (seat := load(home, name)) is not None]
+
+
+def present(home: Home) -> list[Seat]:
+    """The seats that are here now, by name: see `roster.members`."""
+    return [seat for name in roster.members(home) if (seat := load(home, name)) is not None]
 
 
 def create(
@@ -133,6 +138,44 @@ def sync(home: Home, seat: Seat) -> Seat:
     return seat
 
 
+def set_aside(home: Home, seat: Seat) -> Path | None:
+    """Move everything in the worktree to comms/seats/<seat>/saved-… and return that, if any of it is in no commit of the
+    seat's branch or its program's head: notes, scripts and checkpoints too. Bytecode is no work."""
+    worktree = Path(seat.worktree)
+    with files.locked(home.seat(seat.name) / "lock"):
+        commits = (_tip(home, seat.name, seat.branch), record.program_head(home, seat.program)[0])
+        known = [_blobs(home, commit) for commit in commits if commit]
+        if all(any(_holds(worktree, path, tree.get(path)) for tree in known) for path in _leaves(worktree)):
+            return None
+        target = home.seat(seat.name) / f"saved-{_stamp()}"
+        target.mkdir(parents=True)
+        for path in worktree.iterdir():
+            if path.name != ".git" or path.is_dir():
+                shutil.move(path, target / path.name)
+    return target
+
+
+def _leaves(worktree: Path) -> Iterable[str]:
+    """Every path of the worktree that is no plain folder, bytecode and its .git file left out."""
+    for folder, names, leaves in os.walk(worktree):
+        links = [name for name in names if (Path(folder) / name).is_symlink()]
+        names[:] = [name for name in names if name != "__pycache__" and name not in links]
+        for leaf in (*leaves, *links):
+            path = (Path(folder) / leaf).relative_to(worktree).as_posix()
+            if path != ".git":
+                yield path
+
+
+def _holds(worktree: Path, path: str, data: bytes | None) -> bool:
+    """Whether the path holds exactly `data`, a link's being where it leads."""
+    if data is None:
+        return False
+    place = worktree / path
+    if place.is_symlink():
+        return os.fsencode(place.readlink()) == data
+    return place.is_file() and place.stat().st_size == len(data) and place.read_bytes() == data
+
+
 def saved(home: Home, name: str) -> list[Path]:
     """Folders of work copied aside, oldest first."""
     return sorted(home.seat(name).glob("saved-*"))
@@ -147,7 +190,7 @@ def _mend_worktree(home: Home, name: str, branch: str, is_new: bool) -> None:
     slug = branch.split("/")[1]
     if at is None:
         _set_aside_folder(home, name, worktree)
-        git.worktree_add(home.hub, worktree, branch, record.main_ref(slug).removeprefix("refs/heads/"))
+        worktrees.add(home.hub, worktree, branch, record.main_ref(slug).removeprefix("refs/heads/"))
         failpoint("seats.added")
     # a kill in the middle of a move leaves HEAD on another branch than seat.json says: seat.json is right
     tip = _tip(home, name, branch) or record.program_head(home, slug)[0]
@@ -165,7 +208,7 @@ def _set_aside_folder(home: Home, name: str, worktree: Path) -> None:
 def _branch_of(home: Home, worktree: Path) -> str | None:
     if not (worktree / ".git").is_file():
         return None
-    return next((t.branch or "" for t in git.worktree_list(home.hub) if t.path == worktree.resolve()), None)
+    return next((t.branch or "" for t in worktrees.list_worktrees(home.hub) if t.path == worktree.resolve()), None)
 
 
 def _lay(home: Home, seat: Seat, branch: str, commit: str, keep_ref: bool) -> None:
@@ -189,7 +232,7 @@ def _lay(home: Home, seat: Seat, branch: str, commit: str, keep_ref: bool) -> No
     for path in stale:
         _remove(worktree, path)
     git.export(home.record, commit, worktree, overwrite=True)
-    git.fill_index(worktree)
+    worktrees.fill_index(worktree)
 
 
 def _tip(home: Home, name: str, branch: str) -> str | None:
@@ -351,12 +394,12 @@ def state(
 
 
 def states(home: Home, book: Book, seen_now: Look | None = None, now: float | None = None) -> list[dict[str, Any]]:
-    """Every seat as `status --json` shows it. Without a look, tmux is asked; without a server every program is gone."""
+    """Every seat of the roster, and people's, as `status --json` shows it. Without a look, tmux is asked; without a server every program is gone."""
     moment = datetime.now(UTC).timestamp() if now is None else now
     view = look(home, moment) if seen_now is None else seen_now
     working = {c.seat: c.experiment for c in reversed(book.open()) if c.stage == "search"}
     rows = []
-    for seat in all_seats(home):
+    for seat in present(home):
         pane = view.panes.get(seat.name)
         is_held = home.held(seat.name).exists()
         now_is = state(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from org import files
 from org.home import Home
 from org.records import Charter, Contract, Letter, RunResult, Verdict
-from org.team import mail
+from org.team import mail, roster
 
 if TYPE_CHECKING:
     from org.lab.ledger import Book
@@ -328,7 +328,7 @@ def _from_events(home: Home, since: str | None) -> tuple[dict[str, str], list[tu
     """What each seat said it does next (its last plan), and the notes people typed into panes since the last page."""
     plans: dict[str, str] = {}
     notes: list[tuple[str, str]] = []
-    for seat in mail.seats(home):
+    for seat in roster.members(home):
         rows, _ = files.read_lines(home.seat(seat) / "events.jsonl")
         for row in rows:
             text = str(row.get("text") or "").strip()

@@ -1,7 +1,8 @@
 """A stand-in for the `org` command: records every call and keeps a little ledger of its own, in the home's comms/.
 
 It behaves: letters are acknowledged by reading, an experiment stays open until the test judges it, a configuration that
-was tried is refused. `comms/refuse` (a file) makes the gate refuse everything with its text.
+was tried is refused, a sync keeps what was not filed. `comms/refuse` (a file) makes the gate refuse everything with its text, `comms/move` moves the
+seat in the middle of the next filing.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ def identity(name: str) -> dict:
     return json.loads((comms / "seats" / name / "seat.json").read_text())
 
 
-def inbox() -> list[dict]:
+def inbox(letter: str | None) -> list[dict]:
+    """A letter counts as signed unless its front matter says `verified: false`."""
     box = comms / "mail" / seat
     rows = []
-    for path in sorted((box / "new").glob("*.md")):
+    for path in sorted((box / "new").glob("*.md") if letter is None else box.glob(f"*/{letter}.md")):
         fields, body = files.front_matter(path.read_text(), str(path))
-        rows.append({**fields, "verified": True, "body": body})
+        rows.append({"verified": True, **fields, "body": body})
         (box / "cur").mkdir(exist_ok=True)
         path.rename(box / "cur" / path.name)
     return rows
@@ -41,8 +43,14 @@ def run(rows: list[dict]) -> tuple[int, dict]:
     refusal = comms / "refuse"
     if refusal.exists():
         return 3, {"experiment": None, "violations": [{"rule": "test", "message": refusal.read_text()}]}
+    move = comms / "move"
+    if move.exists():  # the chief moves the seat at this very moment: the head is laid over the edit
+        move.unlink()
+        files.replace(Path(identity(seat)["worktree"]) / "train.py", (home / "code" / "train.py").read_text())
     before, after = (constants(p) for p in (home / "code" / "train.py", Path(identity(seat)["worktree"]) / "train.py"))
     knobs = [{"name": n.lower(), "old": before[n], "new": v} for n, v in after.items() if v != before[n]]
+    if not knobs:
+        return 3, {"experiment": None, "violations": [{"rule": "empty", "message": "nothing changed"}]}
     if any(row["knobs"] == knobs for row in rows):
         return 3, {"experiment": None, "violations": [{"rule": "duplicate", "message": "this very configuration"}]}
     expect = next((float(a.partition("=")[2]) for a in args if a.startswith("--expect=")), None)
@@ -73,7 +81,7 @@ def main() -> int:
         if verb == "results":
             answer = rows
         elif verb == "inbox":
-            answer = inbox()
+            answer = inbox(args[-1] if "--" in args else None)
         elif verb == "run":
             code, answer = run(rows)
             files.replace(ledger, json.dumps(rows))
@@ -87,7 +95,13 @@ def main() -> int:
                 own["program"] = args[args.index("--program") + 1]
                 files.replace(comms / "seats" / args[1] / "seat.json", json.dumps(own))
             if "--sync" in args:
-                files.replace(Path(own["worktree"]) / "train.py", (home / "code" / "train.py").read_text())
+                head, worktree = (home / "code" / "train.py").read_text(), Path(own["worktree"]) / "train.py"
+                if worktree.read_text() != head:
+                    aside = (
+                        comms / "seats" / args[1] / f"saved-{len(list((comms / 'seats' / args[1]).glob('saved-*')))}"
+                    )
+                    files.replace(aside / "train.py", worktree.read_text())
+                files.replace(worktree, head)
         elif verb == "stack":
             answer = {"experiment": "E0900"}
         elif verb == "send":

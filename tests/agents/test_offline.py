@@ -49,11 +49,16 @@ class Org:
         self.panes.append(pane)
         return pane
 
-    def letter(self, to: str, kind: str, body: str, sender: str = "human", **more: str) -> None:
+    def letter(self, to: str, kind: str, body: str, sender: str = "human", **more: Any) -> None:
         number = len(list(self.home.mailbox(to).glob("*/*")))
         name = f"l-9{number:03d}"
         row = {"id": name, "from": sender, "to": to, "kind": kind, "created": f"2026-01-01T00:00:0{number}Z", **more}
         files.replace(self.home.mailbox(to) / "new" / f"{name}.md", f"---\n{files.dump_yaml(row)}---\n{body}")
+
+    def roster(self, *names: str) -> None:
+        """The facts of a launch that these seats belong to."""
+        rows = [{k: files.read_json(self.home.seat_file(n))[k] for k in ("name", "role", "backend")} for n in names]
+        files.replace_json(self.home.org_file, {"org": "chief-juniors", "roster": rows})
 
     def calls(self, *words: str, seat: str | None = None) -> list[list[str]]:
         rows, _ = files.read_lines(self.home.comms / "calls.jsonl")
@@ -241,13 +246,104 @@ def test_a_chief_splits_the_knobs_moves_the_juniors_and_remembers_it(org: Org) -
     assert len(org.calls("stack")) == 1
 
 
+def test_a_chief_of_an_earlier_launch_does_not_exist(org: Org, junior: Callable[[], Pane]) -> None:
+    pane = junior()
+    pane.until(lambda: "idle" in org.events("j1"))  # no roster yet: every seat counts
+    pane.close()
+    org.letter("j1", "task", "Knobs: warmdown_frac", "chief")
+    box = org.home.mailbox("j1")
+    (box / "cur").mkdir()
+    (box / "new" / "l-9000.md").rename(box / "cur" / "l-9000.md")  # read in a former life
+    org.roster("j1")
+    again = junior()
+    again.until("There is no chief here")
+    again.until(lambda: org.calls("run"))
+    again.type("what about the embeddings?\r")
+    again.until(lambda: org.calls("send", "human"))
+    assert not org.calls("send", "chief")
+
+
+def test_a_chief_gives_no_work_to_a_seat_of_an_earlier_launch(org: Org) -> None:
+    for name, role in (("chief", "chief"), ("j1", "junior"), ("j2", "junior")):
+        org.seat(name, role)
+    org.roster("chief", "j1")
+    pane = org.open("chief")
+    pane.until(lambda: org.calls("send", "human"))
+    tasks = [args for args in org.calls("send") if "task" in args]
+    assert [args[1] for args in tasks] == ["j1"]
+    assert "matrix_lr" in tasks[0][-1] and "warmdown_frac" in tasks[0][-1]  # all of them: nobody else turns any
+
+
+def test_a_letter_whose_signature_does_not_hold_is_no_order(org: Org, junior: Callable[[], Pane]) -> None:
+    box = org.home.mailbox("j1")
+    org.letter("j1", "task", "Knobs: matrix_lr", "chief", verified=False)
+    (box / "cur").mkdir()
+    (box / "new" / "l-9000.md").rename(box / "cur" / "l-9000.md")  # as if it had been read in a former life
+    pane = junior()
+    org.letter("j1", "task", "Knobs: matrix_lr", "chief", verified=False)
+    org.letter("j1", "note", "Try matrix_lr=0.05 next.", "human", verified=False)
+    pane.until("human (unverified): Try")
+    org.letter("j1", "note", "Well?", "chief")
+    pane.until("chief: Well?")
+    assert "no task yet" in org.home.seat_events("j1").read_text()
+    assert "My knobs are now" not in pane.seen and "I remember" not in pane.seen and not org.calls("run")
+    org.letter("j1", "note", "Try matrix_lr=0.06 next.", "human")
+    pane.until(lambda: changes(org) == [("matrix_lr", 0.06)])
+
+
+def test_while_paused_only_what_is_typed_here_runs(org: Org, junior: Callable[[], Pane]) -> None:
+    pane = junior()
+    pane.until(lambda: "idle" in org.events("j1"))
+    pane.type("pause\r")
+    pane.until("Paused")
+    org.letter("j1", "note", "Try matrix_lr=0.05 next.", "human")
+    pane.until("human: Try")
+    pane.type("try warmdown_frac=0.5\r")
+    pane.until(lambda: changes(org) == [("warmdown_frac", 0.5)])
+    pane.until("E0001 is filed")
+    org.letter("j1", "question", "And now?")  # answered after another turn
+    pane.until(lambda: org.calls("send", "human", "--json", "--kind", "report"))
+    assert len(org.filed()) == 1
+    pane.type("resume\r")
+    pane.until(lambda: changes(org)[1:] == [("matrix_lr", 0.05)])
+
+
+def test_a_persons_half_made_edit_is_kept_and_not_filed_under_my_sentence(org: Org, junior: Callable[[], Pane]) -> None:
+    pane = junior()
+    pane.until(lambda: "idle" in org.events("j1"))
+    worktree = org.home.worktree("j1") / "train.py"
+    edited = worktree.read_text().replace("SLEEP_S = 0.0", "SLEEP_S = 0.1  # is it the")
+    worktree.write_text(edited)
+    pane.type("try matrix_lr=0.05\r")
+    pane.until("train.py is not as I left it")
+    pane.until("is kept in")
+    pane.until(lambda: org.filed())
+    assert changes(org) == [("matrix_lr", 0.05)]
+    (saved,) = org.home.seat("j1").glob("saved-*/train.py")
+    assert saved.read_text() == edited
+    worktree.write_text(edited)  # an own choice would be no better
+    org.letter("j1", "task", "Knobs: warmdown_frac", "chief")
+    pane.until(lambda: len(org.filed()) >= 2)
+    assert all(len(row["knobs"]) == 1 and row["knobs"][0]["name"] != "sleep_s" for row in org.filed())
+
+
+def test_an_order_outlives_a_move_of_the_seat_in_the_middle_of_its_filing(org: Org, junior: Callable[[], Pane]) -> None:
+    pane = junior()
+    pane.until(lambda: "idle" in org.events("j1"))
+    (org.home.comms / "move").touch()
+    pane.type("try matrix_lr=0.05\r")
+    pane.until("I begin again")
+    pane.until(lambda: changes(org) == [("matrix_lr", 0.05)])
+
+
 def test_importing_the_researcher_is_light() -> None:
     import subprocess
 
     code = (
-        "import org.agents.offline, org.agents.offline_chief, sys, resource;"
+        "import org.agents.offline, org.agents.offline_chief, re, sys;"
         "heavy = {'torch', 'optuna', 'pydantic', 'rich', 'numpy', 'libtmux', 'anthropic', 'openai'} & set(sys.modules);"
-        "print(sorted(heavy), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "peak = re.search(r'VmHWM:\\s+([0-9]+)', open('/proc/self/status').read());"  # ru_maxrss counts the parent's too
+        "print(sorted(heavy), int(peak[1]) // 1024)"
     )
     env = {**os.environ, "PYTHONPATH": ROOT}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)

@@ -111,8 +111,19 @@ def test_a_crash_is_exit_5_and_a_scratch_try_leaves_no_line(
     tried = cli("run", "--scratch")
     assert (tried.code, tried.err) == (0, "")
     assert "val_bpb: 1." in tried.out
+    assert "step 4 " in tried.out and "step 5 " not in tried.out
     assert not tiny_home.ledger.exists()
     assert cli("run", "--scratch", "--", sys.executable, "-c", "raise SystemExit(3)").code == 5
+    monkeypatch.setenv("PATH", str(tiny_home.root))  # no python there: this one is meant
+    named = cli("run", "--scratch", "--", "python", "-c", "import sys; print(sys.executable)")
+    assert named.out.strip() == sys.executable
+    missing = cli("run", "--scratch", "--", "no-such-program")
+    assert (missing.code, missing.err) == (
+        5,
+        "org: no-such-program: No such file or directory; it cannot be started\n",
+    )
+    monkeypatch.undo()
+    monkeypatch.chdir(tiny_home.worktree("me"))
     turn(tiny_home, "me", "MATRIX_LR", "0 / 0")
     done = cli("run", "-m", "divide by zero")
     assert done.code == 5
@@ -127,6 +138,60 @@ def test_a_scratch_try_is_ended_at_its_limit(tiny_home: Home) -> None:
     seat = seats.create(tiny_home, "me")
     with pytest.raises(RunFailed, match="its limit"):
         scratch(tiny_home, seat, [sys.executable, "-c", "import time; time.sleep(60)"], is_json=False, limit_s=0.3)
+
+
+def test_what_a_scratch_try_leaves_running_cannot_keep_the_device(cli: Cli, tiny_home: Home) -> None:
+    from org.world import devices, process
+
+    cli("--home", tiny_home.root, "seat", "me")
+    daemon = (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: time.sleep(60)\n    os._exit(0)\n"
+    )
+    done = cli("--home", tiny_home.root, "run", "--seat", "me", "--scratch", "--", sys.executable, "-c", daemon)
+    assert done.code == 0, done.err
+    assert process.find_marked(f"ORG_KEY={tiny_home.key}") == []
+    assert [devices.holder(lock) for lock in tiny_home.leases.glob("cpu*.lock")] == [None]
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "is_short"),
+    [
+        ("python train.py --steps {steps} --seed {seed}", ["train.py", "--steps", "5", "--seed", "1"], True),
+        (
+            "python -m nanochat.train --preset {scale} --out {out}",
+            ["-m", "nanochat.train", "--preset", "tiny", "--out", "o", "--steps", "5"],
+            True,
+        ),
+        ("python3 theirs.py --seed {seed}", ["theirs.py", "--seed", "1"], False),
+    ],
+)
+def test_a_scratch_try_takes_five_steps_or_says_that_it_cannot(
+    cli: Cli, tiny_home: Home, command: str, words: list[str], is_short: bool
+) -> None:
+    from org.cli import scratch
+
+    line = "command: python train.py --seed {seed} --out {out} --steps {steps}"
+    tiny_home.charter.write_text(tiny_home.charter.read_text().replace(line, f"command: {command}"))
+    assert scratch.default_command(charter.load(tiny_home), Path("o")) == [sys.executable, *words]
+    cli("--home", tiny_home.root, "seat", "me")
+    tried = cli("--home", tiny_home.root, "--seat", "me", "run", "--scratch")
+    assert ("runs whole, for at most 60 s" in tried.err) is not is_short
+
+
+def test_in_a_pane_nobody_acts_as_another_seat(cli: Cli, tiny_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_home.root)
+    for name in ("j1", "j2"):
+        cli("seat", name)
+    monkeypatch.setenv("ORG_SEAT", "j1")
+    for words in (
+        ["--seat", "j2", "send", "j1", "x"],
+        ["inbox", "--seat", "j2"],
+        ["--seat", "human", "send", "j1", "x"],
+    ):
+        said = cli(*words)
+        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+        assert "this is j1's pane" in said.err
+    assert cli("--seat", "j1", "inbox").code == 0
 
 
 def test_mail_ideas_and_pages_need_no_office(cli: Cli, tiny_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("scripts/setup", "scripts/demo", "scripts/test", "scripts/check", "scripts/bench", ".ci/run")
+SCRIPTS = (
+    "scripts/setup",
+    "scripts/demo",
+    "scripts/screenshot",
+    "scripts/test",
+    "scripts/check",
+    "scripts/bench",
+    ".ci/run",
+)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -65,3 +76,117 @@ def test_setup_shows_pips_words_only_when_it_fails(odd_path: Path) -> None:
     assert "ERROR: no such version" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("setup: pip could not install")
     assert setup(folder, "everything").returncode == 2
+
+
+# Stand-ins of the demo: `org` notes what it is asked and answers from files, `python` is the real one but for the trainer.
+DEMO_ORG = """\
+#!/bin/sh
+here=$(dirname "$0")/..
+echo "$@" >> "$here/calls"
+case "$*" in
+"status --json") cat "$here/status" ;;
+"results --check") exit "$(cat "$here/check")" ;;
+launch*) exit "$(cat "$here/launch")" ;;
+esac
+"""
+DEMO_PYTHON = """\
+#!/bin/sh
+case "$*" in
+*nanochat.prepare*) exit 0 ;;
+*nanochat.train*) exec /bin/sh "$(dirname "$0")/../train" "$@" ;;
+esac
+exec python3 "$@"
+"""
+
+
+class Demo:
+    """scripts/demo in a folder of stand-ins."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.tmp = folder, folder / "tmp"
+        for name in ("scripts", ".venv/bin", "comms/standup", "comms/plot", "tmp"):
+            (folder / name).mkdir(parents=True)
+        shutil.copy(ROOT / "scripts" / "demo", folder / "scripts")
+        (folder / "scripts" / "setup").write_text("#!/bin/sh\n")
+        (folder / "comms" / "ledger.jsonl").write_text("")
+        for name, text in (("org", DEMO_ORG), ("python", DEMO_PYTHON)):
+            (folder / ".venv" / "bin" / name).write_text(text)
+        for program in (folder / "scripts" / "setup", *(folder / ".venv" / "bin").iterdir()):
+            program.chmod(0o755)
+        self.answers(status='{"org": {"running": false}}', check="0", launch="0", train="echo tokens_per_s: 30000")
+
+    def answers(self, **texts: str) -> None:
+        for name, text in texts.items():
+            (self.folder / ".venv" / name).write_text(text)
+
+    def start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["bash", str(self.folder / "scripts" / "demo")],
+            env={**os.environ, "TMPDIR": str(self.tmp)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self) -> tuple[int, str, str]:
+        demo = self.start()
+        out, err = demo.communicate(timeout=30)
+        return demo.returncode, out, err
+
+    @property
+    def calls(self) -> list[str]:
+        path = self.folder / ".venv" / "calls"
+        return path.read_text().splitlines() if path.is_file() else []
+
+
+@pytest.fixture
+def demo(odd_path: Path) -> Iterator[Demo]:
+    made = Demo(odd_path / "demo")
+    yield made
+    assert list(made.tmp.iterdir()) == []  # the probe's folder is gone, however it ended
+
+
+def test_a_demo_ends_the_organisation_that_it_started(demo: Demo) -> None:
+    code, out, err = demo.run()
+    assert (code, err) == (0, "")
+    assert "Bring it back with" in out
+    assert [line.split()[0] for line in demo.calls] == ["status", "launch", "results", "results", "stop"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "says", "calls"),
+    [
+        ({"status": '{"org": {"running": true}}'}, 4, "already running", ["status"]),
+        ({"train": "echo no such preset >&2; exit 2"}, 1, "no such preset", ["status"]),
+        ({"launch": "4"}, 4, "", ["status", "launch"]),  # somebody started another one meanwhile
+        ({"launch": "1"}, 1, "", ["status", "launch", "stop"]),
+        ({"check": "1"}, 1, "", ["status", "launch", "results", "results", "stop"]),
+    ],
+)
+def test_a_demo_that_cannot_go_on_says_so_in_its_exit_code(
+    demo: Demo, answers: dict[str, str], code: int, says: str, calls: list[str]
+) -> None:
+    demo.answers(**answers)
+    done, out, err = demo.run()
+    assert (done, len(err.splitlines())) == (code, 1 if says else 0)
+    assert says in err
+    assert "Bring it back" not in out
+    assert [line.split()[0] for line in demo.calls] == calls
+
+
+def test_an_interrupted_probe_leaves_no_process_and_no_folder(demo: Demo) -> None:
+    demo.answers(train='echo $$ >> "$TMPDIR/pids"; exec sleep 60')
+    pids = demo.tmp / "pids"
+    running = demo.start()
+    end = time.monotonic() + 10
+    while not pids.is_file() or len(pids.read_text().split()) < len(os.sched_getaffinity(0)):
+        assert time.monotonic() < end, "the probe does not start"
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=10)
+    assert running.returncode == 130
+    assert demo.calls == ["status --json"]  # nothing was launched, so nothing is stopped
+    assert [pid for pid in pids.read_text().split() if Path(f"/proc/{pid}").exists()] == []
+    pids.unlink()

@@ -16,9 +16,9 @@ import pytest
 
 from org.team import doorbell, mail
 from org.team.doorbell import Rung
-from org.world import tmux
+from org.world import tmux, tmuxwords
 
-PANE = tmux.PaneInfo(
+PANE = tmuxwords.PaneInfo(
     id="%1", window="@0", window_name="grid", session="org", pid=1, dead=False, dead_status=None, in_mode=False,
     input_off=False, width=80, height=20, active=True, seat="j1", title="j1",
 )  # fmt: skip

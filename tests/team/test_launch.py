@@ -15,9 +15,10 @@ import pytest
 from org import charter as charters
 from org import files
 from org.agents import base
+from org.cli import status
 from org.errors import BadInput, Busy, OrgError
 from org.home import Home
-from org.lab import dispatch, gate, ledger
+from org.lab import dispatch, gate, ledger, runner
 from org.records import Seat
 from org.team import launch, panes, roster, seats
 from org.world import process
@@ -183,7 +184,10 @@ def test_launch_brings_back_what_was_lost(org: Any) -> None:
     assert view.office is not None
     os.kill(view.office.pid, signal.SIGKILL)
     org.wait_for(lambda: not files.is_locked(home.office_lock))
+    there = status.organisation(home)
+    assert there["running"] and there["office_pid"] is None
     org.launch()
+    assert status.organisation(home)["office_pid"] == files.read_json(home.office_lock)["pid"]
     after = org.look()
     assert set(after.panes) == {"j1", "j2"} and after.panes["j2"].pid == view.panes["j2"].pid
     assert files.is_locked(home.office_lock)
@@ -255,6 +259,32 @@ def test_a_stop_ends_the_training_and_records_its_run_as_lost(org: Any) -> None:
     assert (result.status, contract.experiment in ledger.read(home).verdicts) == ("lost", False)
 
 
+def test_stops_use_up_none_of_a_runs_attempts(org: Any) -> None:
+    org.launch(chief=0, juniors=1)
+    home = org.home
+    seat = seats.require(home, "j1")
+    path = Path(seat.worktree) / "train.py"
+    path.write_text(path.read_text().replace("SLEEP_S = 0.0", "SLEEP_S = 60.0"))
+    contract = gate.submit(home, seat, "slow")
+    runs = home.experiment(contract.experiment) / "runs"
+
+    def trains() -> bool:
+        """Since the launch: a status of before has another pid."""
+        rows = [files.read_json(p) or {} for p in runs.glob("*/status.json")]
+        return any(row.get("phase") == "train" and process.identity(row["pid"]) for row in rows)
+
+    for _ in range(4):
+        org.launch()
+        org.wait_for(trains, limit_s=30, what="the run to train")
+        org.stop()
+        assert org.marked() == []
+    book = ledger.read(home)
+    lost = [r for r in book.results.values() if r.experiment == contract.experiment]
+    assert len({r.run for r in lost}) >= 4
+    assert {(r.status, r.reason) for r in lost} == {("lost", runner.STOPPED)}
+    assert contract.experiment not in book.verdicts
+
+
 def test_one_seat_is_stopped_and_stays_so_until_the_next_launch(org: Any) -> None:
     org.launch(chief=0, juniors=2)
     org.stop(seat="j1")
@@ -274,6 +304,29 @@ def test_stop_clean_removes_worktrees_and_keeps_unfiled_work(org: Any) -> None:
     assert (kept / "train.py").read_text() == "MATRIX_LR = 1.0\n"
     seat = seats.create(org.home, "j1", "junior", "offline")
     assert "MATRIX_LR = 0.02" in (Path(seat.worktree) / "train.py").read_text()
+
+
+def test_stop_clean_keeps_whatever_no_commit_has_and_a_persons_worktree(tiny_home: Home) -> None:
+    said: list[str] = []
+    big = "x" * 6_000_000
+    j1 = seats.create(tiny_home, "j1", "junior", "cmd:true", "main")
+    seats.create(tiny_home, "j2", "junior", "cmd:true", "main")
+    me = seats.create(tiny_home, "me")
+    for name, text in {"notes.md": "mine", "tools/try it.sh": "echo", "out/checkpoint.bin": big}.items():
+        path = Path(j1.worktree) / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    (Path(j1.worktree) / "link").symlink_to("notes.md")
+    launch.stop(tiny_home, said.append, clean=True)
+    [kept] = seats.saved(tiny_home, "j1")
+    there = {path.relative_to(kept).as_posix() for path in kept.rglob("*") if not path.is_dir()}
+    assert there == {"README.md", "train.py", "notes.md", "tools/try it.sh", "out/checkpoint.bin", "link"}
+    assert (kept / "out" / "checkpoint.bin").stat().st_size == len(big) and (kept / "link").is_symlink()
+    assert seats.saved(tiny_home, "j2") == [] and not tiny_home.worktree("j2").exists()
+    assert not Path(j1.worktree).exists() and (Path(me.worktree) / "train.py").is_file()
+    assert any("me is a person's seat" in line for line in said) and any(str(kept) in line for line in said)
+    launch.stop(tiny_home, said.append, seat="me", clean=True)
+    assert (Path(me.worktree) / "train.py").is_file()
 
 
 def test_only_the_keys_that_a_seats_program_needs_reach_the_office_that_restarts_it(

@@ -245,8 +245,22 @@ def test_a_budget_of_runs_is_kept_to_the_run_and_ends_with_a_page(org: Any) -> N
     assert len(pages) == 1 and pages[0].read_text().startswith("# Standup")
     assert set(org.look().panes) == {"j1"} and not org.look().panes["j1"].dead
     org.launch(budget=roster.Budget(runs=2))
-    org.wait_for(lambda: len(ledger.read(org.home).results) > 4)
-    assert not roster.facts(org.home)["ended"] or len(ledger.read(org.home).results) == 6
+    submit(org.home, "j1", "WARMDOWN_FRAC = 0.0", "WARMDOWN_FRAC = 0.4")
+    org.wait_for(lambda: roster.facts(org.home)["ended"], limit_s=30)
+    assert len(ledger.read(org.home).launches) == len(ledger.read(org.home).results) == 6
+
+
+def test_a_budget_given_to_a_running_organisation_begins_a_new_clock(org: Any) -> None:
+    org.launch(chief=0, juniors=1, budget=roster.Budget(seconds=3600))
+    first = roster.facts(org.home)
+    pane = org.look().panes["j1"].pid
+    for options in ({}, {"budget": roster.Budget(seconds=3600)}):
+        assert "budget" not in " ".join(org.launch(**options))
+        assert roster.facts(org.home)["budget"] == first["budget"]
+    assert "the budget begins anew: 7200 s" in org.launch(budget=roster.Budget(seconds=7200))
+    second = roster.facts(org.home)
+    assert second["budget"]["seconds"] == 7200 and second["budget"]["from"] > first["budget"]["from"]
+    assert (second["since"], org.look().panes["j1"].pid) == (first["since"], pane)
 
 
 def test_a_second_office_is_refused_naming_the_first(org: Any) -> None:

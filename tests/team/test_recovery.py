@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from org import files
 from org.lab import gate, ledger
 from org.team import panes, seats
 from org.world import process
+
+ROOT = Path(__file__).parents[2]
 
 
 def train_slowly(home: Any, seconds: float = 1.5) -> None:
@@ -29,6 +33,24 @@ def training(home: Any) -> set[str]:
         if status.get("phase") == "train" and process.identity(status["pid"]) is not None:
             found.add(f"{path.parents[2].name}/{path.parent.name}")
     return found
+
+
+def test_an_office_that_outlived_its_tmux_server_makes_room_for_the_new_one(org: Any) -> None:
+    home = org.home
+    org.launch(chief=0, juniors=1)
+    org.stop()
+    environment = {**os.environ, "ORG_KEY": home.key}
+    argv = [sys.executable, "-m", "org", "--home", str(home.root), "office"]
+    old = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        org.wait_for(lambda: (files.read_json(home.office_lock) or {}).get("pid") == old.pid, what="the old office")
+        org.launch()
+        assert old.poll() is not None
+    finally:
+        old.kill()
+        old.wait()
+    office = org.look().office
+    assert office is not None and not office.dead and files.read_json(home.office_lock)["pid"] == office.pid
 
 
 @pytest.mark.parametrize("victim", ["office", "tmux", "both"])
@@ -48,8 +70,11 @@ def test_a_kill_while_runs_train_loses_and_doubles_no_run(org: Any, victim: str)
     assert look.office is not None and server is not None
     for pid in {"office": [look.office.pid], "tmux": [server], "both": [look.office.pid, server]}[victim]:
         os.kill(pid, signal.SIGKILL)
-    org.wait_for(lambda: not files.is_locked(home.office_lock))
+    if victim == "office":
+        org.wait_for(lambda: not files.is_locked(home.office_lock))
     org.launch()
+    office = org.look().office
+    assert office is not None and (files.read_json(home.office_lock) or {}).get("pid") == office.pid
     org.wait_for(lambda: len(ledger.read(home).verdicts) == 2, limit_s=60, what="both verdicts")
     book = ledger.read(home)
     assert under_way <= set(book.results)

@@ -17,9 +17,9 @@ from org.errors import BadInput
 from org.home import Home
 from org.lab import gate, ledger, record
 from org.records import Seat
-from org.team import mail, seats
+from org.team import mail, processes, roster, seats
 from org.team.roster import PERSON
-from org.world import git, tmux
+from org.world import git, tmuxwords
 
 
 def text(seat: Seat, name: str = "train.py") -> str:
@@ -169,8 +169,8 @@ def test_a_name_that_may_not_meet_tmux_or_git_makes_nothing(tiny_home: Home, nam
 # --- states
 
 
-def pane(**changes: object) -> tmux.PaneInfo:
-    alive = tmux.PaneInfo(
+def pane(**changes: object) -> tmuxwords.PaneInfo:
+    alive = tmuxwords.PaneInfo(
         id="%1", window="@0", window_name="grid", session="org", pid=1, dead=False, dead_status=None, in_mode=False,
         input_off=False, width=80, height=20, active=True, seat="j1", title="j1",
     )  # fmt: skip
@@ -212,8 +212,8 @@ def test_a_seat_without_a_living_pane_is_gone_whatever_it_said() -> None:
         assert seats.state(history("working"), where, is_held=False, is_human=False) == "gone"
 
 
-def client(**changes: object) -> tmux.ClientInfo:
-    plain = tmux.ClientInfo(
+def client(**changes: object) -> tmuxwords.ClientInfo:
+    plain = tmuxwords.ClientInfo(
         activity=1000, pane_id="%1", control=False, readonly=False, prefix=False, width=200, height=50
     )
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
@@ -233,6 +233,27 @@ def test_a_person_is_where_a_real_client_had_its_last_key(
     client_facts: dict[str, object], now: float, expected: set[str]
 ) -> None:
     assert seats.seen([pane()], [client(**client_facts)], now).human == expected
+
+
+def test_who_is_not_in_the_roster_is_retired_but_reached_by_name(tiny_home: Home) -> None:
+    for name, role in {"chief": "chief", "j1": "junior", "j2": "junior", "j10": "junior"}.items():
+        seats.create(tiny_home, name, role, "cmd:true", "main")
+    seats.create(tiny_home, "me")
+    everybody = ["chief", "j1", "j2", "j10", "me"]
+    assert mail.recipients(tiny_home, "all", "human") == everybody  # before any launch
+    rows = [{"name": name, "role": "junior", "backend": "cmd:true"} for name in ("j2", "j10")]
+    roster.update(tiny_home, org="chief-juniors", roster=rows)
+    assert [row["name"] for row in seats.states(tiny_home, ledger.read(tiny_home))] == ["j2", "j10", "me"]
+    assert mail.recipients(tiny_home, "all", "human") == ["j2", "j10", "me"]
+    assert mail.recipients(tiny_home, "junior", "human") == ["j2", "j10"]
+    assert mail.recipients(tiny_home, "council", "human") == []
+    for name in everybody:
+        assert [letter.to for letter in mail.send(tiny_home, "human", name, "hello")] == [name]
+    page = processes.Process("standup", ("end",), ("all",), (), None, 60.0, "Well?")
+    assert processes.ask(tiny_home, page, "2026-03-01T00:00:00Z").seats == ("j2", "j10")
+    named = processes.Process("review", ("end",), ("me", "chief"), (), None, 60.0, "Well?")
+    assert processes.ask(tiny_home, named, "2026-03-01T00:00:00Z").seats == ("me",)
+    assert [seat.name for seat in seats.all_seats(tiny_home)] == everybody
 
 
 def test_without_an_org_running_every_program_is_gone_and_people_are_not(tiny_home: Home) -> None:

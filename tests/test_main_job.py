@@ -93,12 +93,13 @@ def test_nine_seats_are_launched_typed_at_stopped_and_brought_back(job: Job) -> 
     assert "another one" in job.org("launch", "--chief", "1", "--juniors", "7", "--detach", code=4)
 
     job.until(lambda: len(set(job.programs().values())) > 1)  # the chief has split the work
-    programs = job.programs()
     job.org("stop")
     nothing_is_left(job)
+    programs = job.programs()
     job.org("launch", "--detach")
     nine_seats_are_shown_and_live(job)
-    assert job.programs() == programs
+    # as they were laid: the chief may move somebody at any moment from here on
+    assert {row["name"]: row["program"] for row in files.read_json(job.home.org_file)["roster"]} == programs
     assert json.loads(job.org("results", "--check", "--json"))["ok"]
 
 
@@ -108,8 +109,9 @@ def nine_seats_are_shown_and_live(job: Job) -> None:
     assert set(status["org"]) == KEYS["org"]
     assert set(status["best"]) == KEYS["best"]
     assert [seat["name"] for seat in status["seats"]] == NAMES
-    for part in ("seats", "devices", "queue"):
+    for part in ("seats", "devices"):
         assert [set(row) for row in status[part]] == [KEYS[part]] * len(status[part])
+    assert all(set(row) >= KEYS["queue"] for row in status["queue"])  # and how many runs it has had
     assert {seat["state"] for seat in status["seats"]}.isdisjoint({"starting", "gone"})
     assert status["org"]["running"]
     shown = job.tmux("list-panes", "-a", "-F", "#{pane_id} #{window_name} #{pane_dead} #{pane_pid}").splitlines()

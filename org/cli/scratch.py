@@ -77,16 +77,19 @@ def default_command(charter: Charter, out: Path) -> list[str]:
     """The charter's command for a few steps of seed 1, as a run would have it."""
     import shlex
 
-    values = {"{seed}": "1", "{steps}": str(STEPS), "{out}": str(out), "{scale}": charter.scale}
+    scale = charter.scales[charter.scale]
+    tokens = max(1, scale.tokens * STEPS // scale.steps)  # as many as so many steps of the unchanged code read
+    values = {"{seed}": 1, "{steps}": STEPS, "{tokens}": tokens, "{out}": out, "{scale}": scale.name}
     words = shlex.split(charter.command)
     for name, value in values.items():
-        words = [word.replace(name, value) for word in words]
-    words += ["--steps", str(STEPS)] if "{steps}" not in charter.command and _is_short(charter) else []
+        words = [word.replace(name, str(value)) for word in words]
+    words += ["--steps", str(STEPS)] if "{steps}" not in charter.command and TAKES_STEPS in words else []
     return [_interpreter(word) for word in words]
 
 
 def _is_short(charter: Charter) -> bool:
-    return "{steps}" in charter.command or TAKES_STEPS in charter.command.split()
+    has_place = "{steps}" in charter.command or "{tokens}" in charter.command
+    return has_place or TAKES_STEPS in charter.command.split()
 
 
 def _interpreter(word: str) -> str:
@@ -96,9 +99,10 @@ def _interpreter(word: str) -> str:
 
 def _follow(log: Path, is_over: threading.Event, show: Callable[[str], None]) -> None:
     """Show the lines of the log as they come, until the command is over and all is shown."""
-    while not log.exists():
-        if is_over.wait(LOOK_S):
-            return
+    while not log.exists() and not is_over.wait(LOOK_S):
+        pass
+    if not log.exists():
+        return
     with log.open("rb") as file:
         rest = b""
         while not is_over.wait(LOOK_S):

@@ -285,7 +285,7 @@ def test_a_letter_whose_signature_does_not_hold_is_no_order(org: Org, junior: Ca
     pane.until("human (unverified): Try")
     org.letter("j1", "note", "Well?", "chief")
     pane.until("chief: Well?")
-    assert "no task yet" in org.home.seat_events("j1").read_text()
+    pane.until(lambda: "no task yet" in org.home.seat_events("j1").read_text())
     assert "My knobs are now" not in pane.seen and "I remember" not in pane.seen and not org.calls("run")
     org.letter("j1", "note", "Try matrix_lr=0.06 next.", "human")
     pane.until(lambda: changes(org) == [("matrix_lr", 0.06)])

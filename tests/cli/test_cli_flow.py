@@ -116,7 +116,7 @@ def test_a_crash_is_exit_5_and_a_scratch_try_leaves_no_line(
     assert cli("run", "--scratch", "--", sys.executable, "-c", "raise SystemExit(3)").code == 5
     monkeypatch.setenv("PATH", str(tiny_home.root))  # no python there: this one is meant
     named = cli("run", "--scratch", "--", "python", "-c", "import sys; print(sys.executable)")
-    assert named.out.strip() == sys.executable
+    assert (named.err, named.out.strip()) == ("", sys.executable)
     missing = cli("run", "--scratch", "--", "no-such-program")
     assert (missing.code, missing.err) == (
         5,
@@ -162,6 +162,7 @@ def test_what_a_scratch_try_leaves_running_cannot_keep_the_device(cli: Cli, tiny
             ["-m", "nanochat.train", "--preset", "tiny", "--out", "o", "--steps", "5"],
             True,
         ),
+        ("python theirs.py --tokens {tokens}", ["theirs.py", "--tokens", "5120"], True),
         ("python3 theirs.py --seed {seed}", ["theirs.py", "--seed", "1"], False),
     ],
 )
@@ -172,6 +173,7 @@ def test_a_scratch_try_takes_five_steps_or_says_that_it_cannot(
 
     line = "command: python train.py --seed {seed} --out {out} --steps {steps}"
     tiny_home.charter.write_text(tiny_home.charter.read_text().replace(line, f"command: {command}"))
+    tiny_home.charter.write_text(tiny_home.charter.read_text().replace("steps: 10,", "steps: 10, tokens: 10240,"))
     assert scratch.default_command(charter.load(tiny_home), Path("o")) == [sys.executable, *words]
     cli("--home", tiny_home.root, "seat", "me")
     tried = cli("--home", tiny_home.root, "--seat", "me", "run", "--scratch")

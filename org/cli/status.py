@@ -37,12 +37,12 @@ def collect(home: Home) -> dict[str, Any]:
     """The document of `status --json`, section 12 of the design."""
     from org.evidence import progress
     from org.lab import follow, ledger
-    from org.team import seats
+    from org.team import states
 
     book = ledger.read(home)
     return {
         "org": organisation(home),
-        "seats": seats.states(home, book),
+        "seats": states.states(home, book),
         "devices": follow.device_table(home, book),
         "queue": follow.queue(home, book),
         "best": progress.best(book.verdicts, book.experiments),
@@ -51,10 +51,10 @@ def collect(home: Home) -> dict[str, Any]:
 
 
 def organisation(home: Home) -> dict[str, Any]:
-    from org.team import roster, seats
+    from org.team import roster, states
 
     facts = roster.facts(home)
-    running = seats.is_running(home)
+    running = states.is_running(home)
     return {
         "home": str(home.root),
         "running": running,

@@ -18,7 +18,7 @@ from org.home import Home
 from org.lab import dispatch
 from org.lab import ledger as ledgers
 from org.records import Seat
-from org.team import panes, roster, seats
+from org.team import panes, roster, seats, states
 from org.team.roster import PERSON
 from org.world import process, worktrees
 
@@ -66,7 +66,7 @@ def stop(home: Home, say: Say, seat: str | None = None, clean: bool = False) -> 
 def _stop_seat(home: Home, seat: Seat, say: Say, clean: bool) -> None:
     """End one seat's program; its pane stays, and nobody starts it again but `org launch`."""
     panes.note_stopped(home, seat.name)
-    pane = seats.look(home, time.time()).panes.get(seat.name)
+    pane = states.look(home, time.time()).panes.get(seat.name)
     if pane is None or pane.dead:
         say(f"{seat.name} runs no program")
     else:

@@ -24,7 +24,7 @@ from org.lab import ledger as ledgers
 from org.lab import record, referee
 from org.lab import spec as specs
 from org.records import Charter
-from org.team import panes, roster, seats
+from org.team import panes, roster, seats, states
 from org.team.ending import alone, end_office, stop
 from org.team.roster import PERSON, Plan
 from org.world import git, process, tmux
@@ -218,7 +218,7 @@ def _wait_ready(home: Home, names: list[str], say: Say) -> None:
 
 def not_ready(home: Home, names: list[str]) -> list[str]:
     """Seats whose program has not come up since its pane was started."""
-    view = seats.look(home, time.time())
+    view = states.look(home, time.time())
     missing = []
     for name in names:
         seat, pane = seats.load(home, name), view.panes.get(name)
@@ -226,7 +226,7 @@ def not_ready(home: Home, names: list[str]) -> list[str]:
             missing.append(name)
         elif base.backend(seat.backend).readiness == "event":
             started = panes.note(home, name).get("started") or ""
-            rows = seats.last_events(home, name)
+            rows = states.last_events(home, name)
             # one that was busy before the launch and has no `ready` in the tail of its events has come up long ago
             if not any(str(row.get("t", "")) >= started and row.get("event") != "starting" for row in rows):
                 missing.append(name)
@@ -284,7 +284,7 @@ def _write_ledger(home: Home, plan: Plan, started: list[str]) -> None:
 
 def attach_argv(home: Home, seat: str | None = None) -> list[str]:
     """The command that shows the grid in this terminal, the grid resized to it. Raises OrgError when nothing runs."""
-    if not seats.is_running(home) or not panes.server_of(home).alive():
+    if not states.is_running(home) or not panes.server_of(home).alive():
         raise OrgError(f"no organisation runs in {home.root}; start it with `org launch`")
     if seat is not None and (found := seats.require(home, seat)).backend == PERSON:
         raise OrgError(f"{found.name} has no pane; its worktree is {found.worktree}")

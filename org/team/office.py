@@ -29,10 +29,10 @@ from org.home import Home
 from org.lab import dispatch
 from org.lab.ledger import Book
 from org.records import Charter, Seat
-from org.team import borders, doorbell, letters, panes, processes, roster, seats, standup
+from org.team import borders, doorbell, letters, panes, processes, roster, seats, standup, states
 from org.team.clock import STARTS_RUNS, Phase, phase
-from org.team.seats import Look
 from org.team.snapshot import of_ledger, snapshot
+from org.team.states import Look
 from org.world import process
 from org.world.tmuxwords import PaneInfo
 from org.world.watch import Watcher
@@ -199,8 +199,8 @@ class Office:
 
     def _look(self, now: float) -> None:
         """One look at tmux and the seats' own events, which the steps after it share."""
-        self.view = seats.look(self.home, now)
-        self._rows = seats.states(self.home, self.book, self.view, now)
+        self.view = states.look(self.home, now)
+        self._rows = states.states(self.home, self.book, self.view, now)
 
     def _seats(self, now: float) -> None:
         """A seat whose program ended gets it back, ever later, until somebody has to look."""

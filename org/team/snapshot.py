@@ -32,7 +32,7 @@ def snapshot(
     phase: str = "open",
 ) -> dict[str, Any]:
     """org, seats, devices, queue and best as in `status --json`; then what `of_ledger` says, and the flags.
-    rows: `seats.states`; facts: org.json; known: `of_ledger`."""
+    rows: `states.states`; facts: org.json; known: `of_ledger`."""
     return {
         "org": {
             "home": str(home.root),

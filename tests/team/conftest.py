@@ -16,7 +16,7 @@ import pytest
 from org import charter as charters
 from org import schema
 from org.home import Home
-from org.team import launch, roster, seats
+from org.team import launch, roster, seats, states
 from org.world import devices, process
 
 # Reads what is typed, keeps it and its environment where a test finds them; on `die` it ends, on `work` it says so.
@@ -74,8 +74,8 @@ class Org:
         launch.stop(self.home, self.said.append, **options)
         return self.said[-1]
 
-    def look(self) -> seats.Look:
-        return seats.look(self.home, time.time())
+    def look(self) -> states.Look:
+        return states.look(self.home, time.time())
 
     def env(self, seat: str) -> dict[str, str]:
         path = self.home.seat(seat) / "env.json"

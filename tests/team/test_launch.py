@@ -20,7 +20,7 @@ from org.errors import BadInput, Busy, OrgError
 from org.home import Home
 from org.lab import dispatch, gate, ledger, runner
 from org.records import Seat
-from org.team import launch, panes, roster, seats
+from org.team import launch, panes, roster, seats, states
 from org.world import process
 
 FOLDER = {
@@ -155,7 +155,7 @@ def test_a_launch_makes_all_of_it_a_second_one_nothing_and_a_stop_leaves_nothing
     facts = roster.facts(home)
     assert facts["budget"]["from"] and facts["org_hash"] and facts["charter_hash"]
     assert ledger.read(home).org[-1]["event"] == "launch"
-    assert seats.is_running(home)
+    assert states.is_running(home)
 
     before = {name: pane.pid for name, pane in view.panes.items()}
     lines = len(ledger.read(home).rows)
@@ -172,9 +172,9 @@ def test_a_launch_makes_all_of_it_a_second_one_nothing_and_a_stop_leaves_nothing
     assert org.marked() == []
     for lock in (home.office_lock, home.dispatch_lock, home.launch_lock, *home.leases.glob("*.lock")):
         assert not files.is_locked(lock)
-    assert not panes.server_of(home).alive() and not seats.is_running(home)
+    assert not panes.server_of(home).alive() and not states.is_running(home)
     assert org.stop() == "nothing runs here"
-    assert {row["state"] for row in seats.states(home, ledger.read(home))} == {"gone"}
+    assert {row["state"] for row in states.states(home, ledger.read(home))} == {"gone"}
 
 
 def test_launch_brings_back_what_was_lost(org: Any) -> None:
@@ -205,7 +205,7 @@ def test_a_killed_tmux_server_comes_back_with_one_program_a_seat_and_the_same_cl
     org.launch()
     assert roster.facts(org.home)["budget"]["from"] == begun
     assert len(process.find_marked(f"ORG_EVENTS={org.home.seat_events('j1')}")) == 1
-    row = seats.states(org.home, ledger.read(org.home))[0]
+    row = states.states(org.home, ledger.read(org.home))[0]
     assert (row["program"], row["state"]) == ("optimizer", "ready")
 
 
@@ -224,7 +224,7 @@ def test_a_launch_killed_on_its_way_is_finished_by_the_next_one(org: Any, point:
     assert done.returncode == -signal.SIGKILL, done.stderr
     org.launch(chief=0, juniors=2)
     assert set(org.look().panes) == {"j1", "j2"} and files.is_locked(org.home.office_lock)
-    assert [row["state"] for row in seats.states(org.home, ledger.read(org.home))] == ["ready", "ready"]
+    assert [row["state"] for row in states.states(org.home, ledger.read(org.home))] == ["ready", "ready"]
 
 
 def test_a_program_that_never_comes_up_is_named(org: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from org import files
 from org.home import Home
 from org.lab import gate, ledger
 from org.records import Contract, Verdict
-from org.team import borders, letters, mail, office, panes, roster, seats
+from org.team import borders, letters, mail, office, panes, roster, seats, states
 from org.team.clock import phase
 from org.world.devices import Device
 
@@ -167,7 +167,7 @@ def test_borders_and_status_line_say_what_runs_and_nothing_of_it_is_executed() -
 
 
 def test_every_state_has_a_colour_and_a_mark() -> None:
-    assert set(seats.STATES.values()) | {"person"} <= set(borders.COLOURS) == set(borders.MARKS)
+    assert set(states.STATES.values()) | {"person"} <= set(borders.COLOURS) == set(borders.MARKS)
 
 
 # --- the loop on a real organisation

@@ -17,7 +17,7 @@ from org.errors import BadInput
 from org.home import Home
 from org.lab import gate, ledger, record
 from org.records import Seat
-from org.team import mail, processes, roster, seats
+from org.team import mail, processes, roster, seats, states
 from org.team.roster import PERSON
 from org.world import git, tmuxwords
 
@@ -204,12 +204,12 @@ def history(*names: str) -> list[dict[str, str]]:
 def test_state_follows_the_last_event_that_says_one(
     events: tuple[str, ...], facts: dict[str, bool], expected: str
 ) -> None:
-    assert seats.state(history(*events), pane(), **{"is_held": False, "is_human": False, **facts}) == expected  # type: ignore[arg-type]
+    assert states.state(history(*events), pane(), **{"is_held": False, "is_human": False, **facts}) == expected  # type: ignore[arg-type]
 
 
 def test_a_seat_without_a_living_pane_is_gone_whatever_it_said() -> None:
     for where in (None, pane(dead=True)):
-        assert seats.state(history("working"), where, is_held=False, is_human=False) == "gone"
+        assert states.state(history("working"), where, is_held=False, is_human=False) == "gone"
 
 
 def client(**changes: object) -> tmuxwords.ClientInfo:
@@ -232,7 +232,7 @@ def client(**changes: object) -> tmuxwords.ClientInfo:
 def test_a_person_is_where_a_real_client_had_its_last_key(
     client_facts: dict[str, object], now: float, expected: set[str]
 ) -> None:
-    assert seats.seen([pane()], [client(**client_facts)], now).human == expected
+    assert states.seen([pane()], [client(**client_facts)], now).human == expected
 
 
 def test_who_is_not_in_the_roster_is_retired_but_reached_by_name(tiny_home: Home) -> None:
@@ -243,7 +243,7 @@ def test_who_is_not_in_the_roster_is_retired_but_reached_by_name(tiny_home: Home
     assert mail.recipients(tiny_home, "all", "human") == everybody  # before any launch
     rows = [{"name": name, "role": "junior", "backend": "cmd:true"} for name in ("j2", "j10")]
     roster.update(tiny_home, org="chief-juniors", roster=rows)
-    assert [row["name"] for row in seats.states(tiny_home, ledger.read(tiny_home))] == ["j2", "j10", "me"]
+    assert [row["name"] for row in states.states(tiny_home, ledger.read(tiny_home))] == ["j2", "j10", "me"]
     assert mail.recipients(tiny_home, "all", "human") == ["j2", "j10", "me"]
     assert mail.recipients(tiny_home, "junior", "human") == ["j2", "j10"]
     assert mail.recipients(tiny_home, "council", "human") == []
@@ -262,7 +262,7 @@ def test_without_an_org_running_every_program_is_gone_and_people_are_not(tiny_ho
     tiny_home.held("j1").touch()
     mail.send(tiny_home, "human", "j1", "hello")
     files.append_line(tiny_home.seat_events("j1"), '{"t": "2026-03-01T00:00:00.000Z", "event": "working"}')
-    rows = {row["name"]: row for row in seats.states(tiny_home, ledger.read(tiny_home))}
+    rows = {row["name"]: row for row in states.states(tiny_home, ledger.read(tiny_home))}
     assert (rows["j1"]["state"], rows["j1"]["held"], rows["j1"]["pane"], rows["j1"]["mail_waiting"]) == (
         "gone",
         True,
@@ -270,4 +270,4 @@ def test_without_an_org_running_every_program_is_gone_and_people_are_not(tiny_ho
         1,
     )
     assert rows["me"]["state"] == "person"
-    assert not seats.is_running(tiny_home)
+    assert not states.is_running(tiny_home)

@@ -11,7 +11,7 @@ from pathlib import Path
 from org.errors import BadInput
 
 ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-RESERVED_SEATS = ("all", "human", "council", "office", "org")
+RESERVED_SEATS = ("all", "human", "council", "office", "org", "main", "candidate")  # the last two are heads' branches
 EXPERIMENT_PATTERN = re.compile(r"E[0-9]{4,}")
 
 

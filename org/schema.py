@@ -6,6 +6,7 @@ Each function returns plain dictionaries, or raises BadInput with one line: the 
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -111,6 +112,11 @@ class CharterModel(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> CharterModel:
+        for name, command in (("command", self.command), ("prepare", self.prepare or "")):
+            try:
+                shlex.split(command)
+            except ValueError as error:
+                raise ValueError(f"{name}: {str(error).lower()}: {command!r:.80}") from None
         if self.checks:
             raise ValueError("checks are not run by this version; remove the key")
         if self.scale not in self.scales:

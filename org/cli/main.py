@@ -95,6 +95,12 @@ def org(ctx: click.Context, home: str | None, seat: str | None, version: bool) -
         print(ctx.get_help())
 
 
+# What is wrong with a place that somebody named, or with its disk: no bug of ours.
+PLACES = (
+    errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR,
+)  # fmt: skip
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The console script: exits with the contract's codes."""
     for stream in (sys.stdout, sys.stderr):
@@ -120,7 +126,7 @@ def call(arguments: list[str] | None = None) -> int:
         if error.errno == errno.EPIPE:  # the reader left, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
-        if error.errno in (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG):
+        if error.errno in PLACES:
             return _fail(f"{error.filename or 'the home'}: {error.strerror}", 1)
         raise
 

@@ -7,6 +7,7 @@ Knows no agents, no mail, no tmux. Never runs git in a folder an agent can write
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -73,6 +74,10 @@ def _submit(
     head, head_tree = program_head(home, seat.program)
     tip = _seat_tip(home, seat) or head
     found_there, texts, notices = _editable_texts(home, charter, seat, head, tip)
+    notices += _not_filed(home, charter, seat, tip)
+    if not git.is_ancestor(home.record, head, tip):
+        how = f"`org seat {seat.name} --sync` brings it here"
+        notices.append(f"the head of {seat.program} moved since this worktree was laid, so the diff undoes it; {how}")
     tree = git.tree_with(home.record, git.tree_of(home.record, tip), texts)
     found = _violations(home, charter, head, tree, cites) + _queue_full(charter, book, seat)
     found += _duplicate(book, head_tree, tree, scale, claim)
@@ -162,6 +167,21 @@ def _editable_texts(
         changes[path] = text.encode()
         notices += [f"{path}: {line}" for line in said]
     return read, changes, notices
+
+
+def _not_filed(home: Home, charter: Charter, seat: Seat, tip: str) -> list[str]:
+    """A sentence for each file of the tree that was edited here and is not part of the experiment."""
+    said = []
+    for entry in git.list_tree(home.record, tip):
+        path = Path(seat.worktree) / entry.path
+        if _is_editable(entry.path, charter) or not path.is_file() or path.is_symlink():
+            continue
+        if path.stat().st_size > MAX_FILE_BYTES:
+            continue
+        data = path.read_bytes()
+        if hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() != entry.sha:
+            said.append(f"{entry.path} was edited and is not part of the experiment: only editable paths are")
+    return said
 
 
 def _walk(root: Path, globs: tuple[str, ...]) -> set[str]:

@@ -138,7 +138,7 @@ def _run(home: Home, folder: Path, spec: RunSpec, keeper: guard.Guard) -> RunRes
 
 def read_summary(text: str) -> tuple[dict[str, Any], str]:
     """The `key: value` lines after the one line `---`, and what is wrong with them ("" when nothing is)."""
-    parts = text.replace("\r", "\n").split("\n---\n")
+    parts = f"\n{text}".replace("\r", "\n").split("\n---\n")
     if len(parts) < 2:
         return {}, "the log has no summary: print a line `---` and then `key: value` lines"
     if len(parts) > 2:

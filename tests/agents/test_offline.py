@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_tiny_home
 from pane import Pane
+from tiny import make_tiny_home
 
 from org import files
 from org.agents.repl import PROMPT

@@ -354,6 +354,23 @@ def test_a_bank_that_cannot_be_measured_is_given_up_with_a_verdict(tiny_home, ma
     assert len(runs) <= 3 * 5
 
 
+def test_a_summary_may_be_all_that_is_printed() -> None:
+    assert runner.read_summary("---\nval_loss: 1.23\n") == ({"val_loss": 1.23}, "")
+    assert runner.read_summary("no summary\n")[1] and runner.read_summary("---\na: 1\n---\na: 2\n")[1]
+
+
+def test_edits_that_are_not_filed_and_a_head_that_moved_are_said(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    (Path(seat.worktree) / "README.md").write_text("mine now\n")
+    [notice] = gate.submit(tiny_home, seat, "why", dry=True).notices
+    assert notice.startswith("README.md was edited")
+    head, tree = record.program_head(tiny_home, "main")
+    moved = git.commit(tiny_home.record, tree, [head], "another head")
+    git.update_ref(tiny_home.record, record.main_ref("main"), moved, head)
+    assert any("--sync" in said for said in gate.submit(tiny_home, seat, "why", dry=True).notices)
+
+
 def test_a_file_that_an_experiment_added_can_go_again(tiny_home, make_seat, edit) -> None:
     text = tiny_home.charter.read_text()
     tiny_home.charter.write_text(text.replace("editable: [train.py]", "editable: [train.py, extra/*.py]"))

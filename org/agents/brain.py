@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ LEAVE_S = 5.0  # how long `quit` waits for letters that are still to be sent
 Say = Callable[[str, str], None]
 
 
-class Brain:
+class Brain(ABC):
     """Callbacks for a Repl. `step` is called whenever no `org` command is under way."""
 
     commands = {  # noqa: RUF012 - what `help` prints; each brain has its own
@@ -104,21 +105,25 @@ class Brain:
 
     # --- for each brain to fill in
 
+    @abstractmethod
     def step(self) -> None:
-        raise NotImplementedError
+        """One thing of my own; called when nothing is under way."""
 
+    @abstractmethod
     def on_letter(self, letter: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """One letter that is no question, read and acknowledged."""
 
+    @abstractmethod
     def on_results(self, before: dict[str, search.Trial]) -> None:
         """`self.trials` is new; `before` is what was known, by experiment."""
 
+    @abstractmethod
     def report(self) -> str:
         """What I did, what I learned, what I do next: the answer to the standup."""
-        raise NotImplementedError
 
+    @abstractmethod
     def status(self) -> list[str]:
-        raise NotImplementedError
+        """What I am doing and what came of it, a few lines for the person at the pane."""
 
     # --- typed commands
 

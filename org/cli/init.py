@@ -144,8 +144,11 @@ def make(root: Path, charter_text: str, with_all: bool) -> None:
         except OrgError as error:
             text = str(error).replace(str(Path(staging).resolve()), str(root))
             raise type(error)(text) from None
-    root.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{root.name}-init-", dir=root.parent))
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=f".{root.name}-init-", dir=root.parent))
+    except OSError as error:
+        raise BadInput(f"{root} cannot be made: {error.strerror}; name a place you may write to") from None
     try:
         _fill(Home(staged), charter_text, with_all)
         staged.chmod(0o755)

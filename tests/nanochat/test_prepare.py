@@ -1,41 +1,51 @@
 """What experiments rely on in prepare.py: the same splits for the same text, a hidden split that stays hidden."""
 
+import hashlib
 import json
 import math
 import os
+import resource
 import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tiny_corpus import ROOT, command, one_line_without_traceback, run, write_corpus
 
 from nanochat import prepare
+from nanochat.corpus import documents, split
+
+
+def texts_of(folder) -> dict[str, list[str]]:
+    return vars(split(documents(str(folder))))
 
 
 def test_split_bytes_equal_text_bytes(corpus, tmp_path):
-    built = prepare.build(str(corpus))
-    token_bytes = np.frombuffer(built.files["token_bytes.bin"], np.uint16)
-    texts = prepare.splits(prepare.documents(str(corpus)))
-    for split in texts:
-        tokens = np.frombuffer(built.files[f"{split}.bin"], np.uint16)
-        n_bytes = sum(len(text.encode()) for text in texts[split])
-        assert token_bytes[tokens].sum() == n_bytes == built.meta["splits"][split]["bytes"]
+    meta = prepare.build(str(corpus), 1024, tmp_path, encoded=("train", "val", "hidden"))
+    token_bytes = np.fromfile(tmp_path / "token_bytes.bin", np.uint16)
+    texts = texts_of(corpus)
+    for name in texts:
+        tokens = np.fromfile(tmp_path / f"{name}.bin", np.uint16)
+        n_bytes = sum(len(text.encode()) for text in texts[name])
+        assert token_bytes[tokens].sum() == n_bytes == meta["splits"][name]["bytes"]
+        assert len(tokens) == meta["splits"][name]["tokens"]
     files = [path.read_bytes() for path in corpus.iterdir()]
     assert sum(len(text.encode()) for split in texts.values() for text in split) == sum(map(len, files))
 
 
 def test_tokens_decode_to_the_text(corpus, dataset):
-    texts = prepare.splits(prepare.documents(str(corpus)))["train"]
+    texts = texts_of(corpus)["train"]
     decoded = prepare.tokenizer(dataset.folder).decode(dataset.train.tolist())
     assert decoded == "".join(prepare.BOS + text for text in texts)
 
 
 def test_a_document_is_in_one_split_only_and_another_file_moves_none(tmp_path):
     folder = write_corpus(tmp_path / "grows")
-    before = prepare.splits(prepare.documents(str(folder)))
+    before = texts_of(folder)
     (folder / "new.txt").write_text("one more document\n")
     (folder / "copy.txt").write_text((folder / "it's 0.txt").read_text())
-    after = prepare.splits(prepare.documents(str(folder)))
+    after = texts_of(folder)
     added = [(split, text) for split in after for text in after[split] if text not in before[split]]
     assert [text for _, text in added] == ["one more document\n"]
     assert all(set(before[split]) <= set(after[split]) for split in before)
@@ -46,7 +56,7 @@ def test_a_book_in_one_file_can_be_split(tmp_path):
     (tmp_path / "book").mkdir()
     book = "".join(f"Line {i} of a long book, {i * i}.\n" for i in range(20_000))
     (tmp_path / "book" / "book.txt").write_text(book)
-    texts = prepare.splits(prepare.documents(str(tmp_path / "book")))
+    texts = texts_of(tmp_path / "book")
     assert all(texts.values())
     assert sorted("".join(text for split in texts.values() for text in split)) == sorted(book)
 
@@ -60,6 +70,7 @@ def test_hidden_split_is_absent_from_the_cache_and_matches_it(corpus, dataset, c
         "hidden.bin",
         "meta.json",
         "token_bytes.bin",
+        "tokenizer.tiktoken",
         "val.bin",
     ]
     assert meta["data_hash"] == dataset.data_hash
@@ -90,9 +101,97 @@ def test_two_processes_preparing_at_once_give_one_cache(corpus, tmp_path):
     assert not list((tmp_path / "nanochat").glob(".building-*"))
 
 
+def test_a_text_that_spells_the_special_token_is_ordinary_text(tmp_path):
+    folder = write_corpus(tmp_path / "spells")
+    for i in range(40):
+        (folder / f"special {i}.txt").write_text(f"{prepare.BOS} is not {prepare.BOS} here, {i}\n")
+    dataset = prepare.load(str(folder))
+    texts = texts_of(folder)["train"]
+    assert any(prepare.BOS in text for text in texts)
+    assert (dataset.train == dataset.vocab_size - 1).sum() == len(texts)
+    assert dataset.token_bytes[dataset.train].sum() == sum(len(text.encode()) for text in texts)
+
+
+def test_the_hash_of_a_split_sees_every_byte_and_where_each_text_ends():
+    def sha256(*texts: str) -> str:
+        seen = prepare._Seen("")
+        assert tuple(seen.through(texts)) == texts
+        return seen.sha256.hexdigest()
+
+    assert sha256("ab", "c") == sha256("ab", "c")
+    others = [("a", "bc"), ("abc",), ("c", "ab"), ("ab", "d"), ("ad", "c"), ("ab", "c", "")]
+    assert len({sha256("ab", "c"), *(sha256(*texts) for texts in others)}) == 1 + len(others)
+
+
+def test_tokens_are_on_disk_before_the_last_text_is_read(tmp_path, dataset, monkeypatch):
+    monkeypatch.setattr(prepare, "ENCODED_AT_ONCE", 50_000)
+    path, sizes = tmp_path / "tokens.bin", []
+
+    def texts():
+        for _ in range(100):
+            sizes.append(path.stat().st_size)
+            yield "a few words, " * 400
+
+    n = prepare._write_tokens(path, prepare.tokenizer(dataset.folder), texts())
+    assert path.stat().st_size == 2 * n
+    # what is read and not yet written is at most a batch, and what Python's file object buffers
+    assert all(size > 2 * n * (i - 12) / 100 for i, size in enumerate(sizes))
+
+
+def test_the_vocabulary_is_an_argument_and_each_has_a_cache(corpus, dataset, tmp_path):
+    small = prepare.load(str(corpus), vocab_size=300)
+    assert small.vocab_size == len(small.token_bytes) == small.train.max() + 1 == 300
+    assert dataset.vocab_size == prepare.VOCAB_SIZE
+    assert small.data_hash != dataset.data_hash
+    assert small.token_bytes[small.train].sum() == dataset.token_bytes[dataset.train].sum()
+    assert prepare.load(str(corpus)).folder == dataset.folder and dataset.folder.exists()
+    assert prepare.write_referee(str(corpus), tmp_path / "referee", vocab_size=300)["data_hash"] == small.data_hash
+    with pytest.raises(prepare.Problem, match="another corpus"):
+        prepare.write_referee(str(corpus), tmp_path / "referee")
+
+
+def test_the_smallest_vocabulary_is_bytes(corpus):
+    dataset = prepare.load(str(corpus), vocab_size=257)
+    assert set(dataset.token_bytes[:256]) == {1} and dataset.token_bytes[256] == 0
+
+
+@pytest.mark.parametrize("vocab", ["256", "65537", "-1", "many"])
+def test_a_vocabulary_that_no_cache_can_hold_is_bad_usage(corpus, vocab):
+    done = run("prepare", "--data", corpus, "--vocab", vocab)
+    assert done.returncode == 2
+    assert one_line_without_traceback(done)
+
+
+@pytest.mark.parametrize("name", prepare.PRESETS)
+def test_a_preset_is_whole_steps_and_a_vocabulary_of_16_bits(name):
+    preset = prepare.PRESETS[name]
+    step = 8 * preset.rows_factor * 128 * preset.seq_factor  # at train.py's default ROWS and SEQ_LEN
+    assert preset.tokens % step == 0 and preset.eval_tokens % (prepare.EVAL_SEQ_LEN * preset.seq_factor) == 0
+    assert 257 <= preset.vocab_size <= 65_536
+
+
+def test_a_warm_load_imports_nothing_heavy(corpus, dataset):
+    code = f"import sys; from nanochat import prepare; prepare.load({str(corpus)!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert not {"torch", "pyarrow", "tiktoken", "rustbpe", "urllib.request"} & set(done.stdout.split())
+    assert "numpy" in done.stdout.split()
+
+
+def test_the_default_corpus_is_the_one_that_results_were_measured_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    meta = prepare.write_referee("python", tmp_path / "referee")
+    versions = {"torch": "2.13.0+cpu", "sympy": "1.14.0", "numpy": "2.2.6", "networkx": "3.4.2", "rustbpe": "0.1.0"}
+    if meta["versions"] | versions != meta["versions"]:
+        pytest.skip(f"other packages are another corpus: {meta['versions']}")
+    dataset = prepare.load()
+    assert meta["data_hash"] == dataset.data_hash == "b4584880bbc2f5cb"
+    assert hashlib.sha256(dataset.train.tobytes()).hexdigest()[:16] == "833221788c67c4c1"
+    assert hashlib.sha256((tmp_path / "referee" / "hidden.bin").read_bytes()).hexdigest()[:16] == "d215b528e9c73266"
+
+
 def test_a_killed_build_leaves_nothing_that_stays(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    debris = tmp_path / "nanochat" / ".building-0000-1"
+    debris = tmp_path / "nanochat" / ".building-1"
     debris.mkdir(parents=True)
     (debris / "train.bin").write_bytes(b"half")
     prepare.load(str(corpus))
@@ -100,7 +199,7 @@ def test_a_killed_build_leaves_nothing_that_stays(corpus, tmp_path, monkeypatch)
 
 
 def test_a_warm_load_reads_no_document(corpus, dataset, monkeypatch):
-    monkeypatch.setattr(prepare, "documents", lambda data: pytest.fail("walked the corpus again"))
+    monkeypatch.setattr("nanochat.corpus.documents", lambda data: pytest.fail("walked the corpus again"))
     assert prepare.load(str(corpus)).data_hash == dataset.data_hash
 
 
@@ -123,6 +222,24 @@ def test_fewer_rows_a_step_read_the_same_crops_in_the_same_order(dataset):
     wide, _ = prepare.batch(dataset, seed=1, step=2, rows=4, seq_len=8)
     narrow = [prepare.batch(dataset, seed=1, step=step, rows=2, seq_len=8)[0] for step in (4, 5)]
     assert wide.tolist() == narrow[0].tolist() + narrow[1].tolist()
+
+
+def test_a_batch_of_gigabytes_reads_only_its_crops(dataset, tmp_path):
+    import torch  # noqa: F401  its memory is not the batch's
+
+    n = 2**32 + 1000  # more tokens than 32 bits count, in a file without blocks
+    with (tmp_path / "train.bin").open("wb") as file:
+        file.truncate(2 * n)
+    tokens = np.memmap(tmp_path / "train.bin", dtype=np.uint16, mode="r+")
+    starts = prepare._scramble(np.arange(4, dtype=np.uint64) + prepare._scramble(np.array([1], dtype=np.uint64)))
+    for row, start in enumerate((starts % np.uint64(n - 16)).tolist()):
+        tokens[start : start + 17] = np.arange(17) + 100 * row
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    x, y = prepare.batch(replace(dataset, train=tokens), seed=1, step=0, rows=4, seq_len=16)
+    assert [row.tolist() for row in x] == [list(range(100 * i, 100 * i + 16)) for i in range(4)]
+    assert (y == x + 1).all()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+    assert (tmp_path / "train.bin").stat().st_blocks * 512 < 1e6
 
 
 def test_batches_cover_the_corpus_evenly(dataset):

@@ -1,10 +1,11 @@
-"""Train a small GPT on one core or one GPU, save it, print what it took. This is the file that research edits.
+"""Train a small GPT on one core, one GPU or several, save it, print what it took. This is the file that research edits.
 
     python -m nanochat.train --preset smoke --seed 1 --out runs/a
+    torchrun --nproc-per-node 8 -m nanochat.train --preset gpu12 --out runs/b
 
 Every constant below is a knob: one literal on one line, its range and its trade-off above it, a blank line around it
-(so that two edits to two knobs merge). Budgets, data, batches and the metric are in prepare.py and are not up for edit.
-Progress goes to stderr; stdout ends with `---` and a YAML summary.
+(so that two edits to two knobs merge). Budgets, data, batches, the clock and the metric are in prepare.py and
+harness.py and are not up for edit. Progress goes to stderr; stdout ends with `---` and a YAML summary.
 """
 
 import time
@@ -18,13 +19,10 @@ if __name__ == "__main__":
     # Ctrl-C ends a run quietly at any moment, the second of imports included; the checkpoint is written whole or not
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
 
+import functools
 import gc
 import hashlib
-import io
-import json
 import math
-import os
-import resource
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,7 +30,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nanochat.prepare import EVAL_SEQ_LEN, PRESETS, Dataset, Flags, Problem, batch, bits_per_byte, exit_code
+from nanochat import harness
+from nanochat.command import Problem, exit_code
+from nanochat.harness import Clock, Machine
+from nanochat.kernels import cross_entropy, loss_chunk, norm, relu2
+from nanochat.optim import AdamW, Muon
+from nanochat.prepare import EVAL_SEQ_LEN, PRESETS, Dataset, Preset, batch, bits_per_byte
 from nanochat.prepare import load as load_data
 
 # ---- knobs: optimisation ----
@@ -113,8 +116,18 @@ DEPTH = 2
 # Width per layer, so n_embd = ASPECT * depth, rounded up to whole heads. Upstream's 64 is for larger scales.
 ASPECT = 32
 
+# Which layers look far: letters for layers, repeated. L sees all before it, S the last quarter of SEQ_LEN; the last layer
+# is always L. Upstream's "SSSL" pays at contexts of 2,048.
+WINDOW_PATTERN = "L"
+
+# Share of the features dropped where a block adds to the residual stream. 0-0.2; pays only when data repeats.
+DROPOUT = 0.0
+
 # Width of an attention head; even, for the rotary pairs.
 HEAD_DIM = 32
+
+# Tokens that go through a device at once; what a step has more is accumulated. Speed and memory, not the result.
+MICRO_TOKENS = 131_072
 
 # Rotary base: the slowest pair turns once in 2 pi * this many tokens. Upstream's 100k is for contexts of 2,048.
 ROPE_BASE = 10_000
@@ -131,22 +144,26 @@ class Config:
     n_embd: int = ASPECT * DEPTH
     head_dim: int = HEAD_DIM
     seq_len: int = SEQ_LEN
+    window_pattern: str = WINDOW_PATTERN
     activation: str = ACTIVATION
     qk_norm_scale: float = QK_NORM_SCALE
     logit_softcap: float = LOGIT_SOFTCAP
     value_embeddings: bool = VALUE_EMBEDDINGS
     x0_residual: bool = X0_RESIDUAL
     rope_base: float = ROPE_BASE
+    dropout: float = DROPOUT
+
+    def window(self, layer: int) -> int | None:
+        """How many tokens back a layer sees, its own included; None: all of them."""
+        letter = self.window_pattern[layer % len(self.window_pattern)]
+        return None if letter == "L" or layer == self.n_layer - 1 else max(1, self.seq_len // 4)
 
 
-def config_for(depth: int, vocab_size: int) -> Config:
-    width = math.ceil(ASPECT * depth / HEAD_DIM) * HEAD_DIM
-    return Config(vocab_size, n_layer=depth, n_embd=width)
-
-
-def norm(x):
-    """RMS norm over the last axis, without weights."""
-    return F.rms_norm(x, (x.size(-1),))
+def config_for(depth: int, vocab_size: int, rung: Preset = PRESETS["smoke"]) -> Config:
+    """The shape that follows from `depth` on a rung of the ladder."""
+    head_dim = HEAD_DIM * rung.head_factor
+    width = math.ceil(ASPECT * rung.aspect_factor * depth / head_dim) * head_dim
+    return Config(vocab_size, n_layer=depth, n_embd=width, head_dim=head_dim, seq_len=SEQ_LEN * rung.seq_factor)
 
 
 def linear(x, weight):
@@ -160,6 +177,57 @@ def rotate(x, cos, sin):
     return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
 
 
+def attention_mask(T: int, S: int, window: int | None, device, is_compiled: bool):
+    """How T queries, the last of S positions, see those up to their own and at most `window` back. None: all of them,
+    for which every device has a kernel; an int: the window, for FlashAttention 3; else a mask of torch's."""
+    if window is None or window >= S:
+        if T in (1, S):
+            return None
+        window = S
+    elif device.type == "cuda" and T == S and flash_attention():
+        return window
+
+    def sees(b, h, i, j):
+        return (j <= i + S - T) & (j > i + S - T - window)
+
+    if device.type == "cuda" and is_compiled and T == S:
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        return create_block_mask(sees, None, None, T, S, device)  # blocks that nobody sees are skipped
+    i, j = torch.arange(T, device=device)[:, None], torch.arange(S, device=device)
+    return sees(0, 0, i, j)  # (T, S)
+
+
+def attend(q, k, v, mask, scale):
+    """softmax(scale * q k^T, masked) v for (B, H, T, D) queries and (B, H, S, D) keys and values; causal."""
+    if (
+        q.is_cuda
+        and (mask is None or isinstance(mask, int))
+        and q.size(2) == k.size(2)
+        and (flash := flash_attention())
+    ):
+        window = (-1, -1) if mask is None else (mask - 1, 0)  # counts the tokens before the query's own
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        y = flash(q, k, v, softmax_scale=scale or q.size(-1) ** -0.5, causal=True, window_size=window)
+        return (y[0] if isinstance(y, tuple) else y).transpose(1, 2)  # some versions return the log-sums too
+    if mask is None or isinstance(mask, torch.Tensor):
+        is_causal = mask is None and q.size(2) == k.size(2)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal, scale=scale)
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return flex_attention(q, k, v, block_mask=mask, scale=scale)
+
+
+@functools.cache
+def flash_attention():
+    """FlashAttention 3's function, where it is installed (Hopper GPUs), else None."""
+    try:
+        from flash_attn_interface import flash_attn_func
+    except ImportError:
+        return None
+    return flash_attn_func
+
+
 class Attention(nn.Module):
     def __init__(self, config: Config, has_value_embedding: bool):
         super().__init__()
@@ -171,7 +239,7 @@ class Attention(nn.Module):
         if has_value_embedding:
             self.gate = nn.Parameter(torch.empty(self.n_head, min(32, config.n_embd)))
 
-    def forward(self, x, value_embedding, cos, sin):
+    def forward(self, x, value_embedding, cos, sin, mask, cache=None):
         B, T, C = x.shape
         qkv = linear(x, self.qkv.flatten(0, 1)).view(B, T, 3 * self.n_head, self.config.head_dim)
         qk, v = qkv.split((2 * self.n_head, self.n_head), dim=2)  # queries and keys share every op up to attention
@@ -184,14 +252,17 @@ class Attention(nn.Module):
             qk = norm(qk)
             scale = self.config.qk_norm_scale**2 / math.sqrt(self.config.head_dim)  # on q and on k
         q, k = qk.transpose(1, 2).chunk(2, dim=1)  # (B, H, T, D)
-        y = F.scaled_dot_product_attention(q, k, v.transpose(1, 2), is_causal=True, scale=scale)
+        v = v.transpose(1, 2)
+        if cache is not None:
+            k, v = cache.extend(k, v)  # (B, H, S, D)
+        y = attend(q, k, v, mask, scale)
         return linear(y.transpose(1, 2).reshape(B, T, C), self.proj)
 
 
 class MLP(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
-        self.activation = {"relu2": lambda x: F.relu(x).square(), "gelu": F.gelu}[config.activation]
+        self.activation = {"relu2": relu2, "gelu": F.gelu}[config.activation]
         self.fc = nn.Parameter(torch.empty(4 * config.n_embd, config.n_embd))
         self.proj = nn.Parameter(torch.empty(config.n_embd, 4 * config.n_embd))
 
@@ -202,12 +273,33 @@ class MLP(nn.Module):
 class Block(nn.Module):
     def __init__(self, config: Config, has_value_embedding: bool):
         super().__init__()
+        self.dropout = config.dropout
         self.attn = Attention(config, has_value_embedding)
         self.mlp = MLP(config)
 
-    def forward(self, x, value_embedding, cos, sin):
-        x = x + self.attn(norm(x), value_embedding, cos, sin)
-        return x + self.mlp(norm(x))
+    def forward(self, x, value_embedding, cos, sin, mask, cache=None):
+        x = x + self.drop(self.attn(norm(x), value_embedding, cos, sin, mask, cache))
+        return x + self.drop(self.mlp(norm(x)))
+
+    def drop(self, x):
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class Cache:
+    """Keys and values of the tokens a layer has seen, for sampling one token at a time."""
+
+    def __init__(self):
+        self.k = self.v = None
+
+    def extend(self, k, v):
+        """Append (B, H, T, D) each; returns all so far."""
+        if self.k is not None:
+            k, v = torch.cat((self.k, k), dim=2), torch.cat((self.v, v), dim=2)
+        self.k, self.v = k, v
+        return k, v
+
+    def __len__(self):
+        return 0 if self.k is None else self.k.size(2)
 
 
 class GPT(nn.Module):
@@ -226,41 +318,67 @@ class GPT(nn.Module):
         self.resid_scales = nn.Parameter(torch.empty(L))
         if config.x0_residual:
             self.x0_scales = nn.Parameter(torch.empty(L))
+        self.dtype = torch.float32  # of activations
+        self.is_compiled = False
+        self.loss_chunk = loss_chunk
+        self.tables = {}  # of `places`
 
-    def trunk(self, tokens):
-        """(B, T) -> (B, T, C) normed features, in bf16 on CUDA and fp32 on CPU."""
-        dtype = torch.bfloat16 if tokens.is_cuda else torch.float32
-        cos, sin = self.rotary(tokens.size(1), tokens.device, dtype)
-        x = x0 = norm(F.embedding(tokens, self.embed).to(dtype))
+    def on(self, machine: Machine, is_compiled: bool) -> "GPT":
+        """Move to the machine's device and precision; compile there what is worth it, at the first step."""
+        self.dtype, self.is_compiled, self.tables = machine.dtype, is_compiled, {}
+        if is_compiled:
+            self.trunk = torch.compile(self.trunk, dynamic=False)
+            self.loss_chunk = torch.compile(loss_chunk, dynamic=False)
+        return self.to(machine.device)
+
+    def trunk(self, tokens, cos, sin, masks, caches=None):
+        """(B, T) -> (B, T, C) normed features in self.dtype."""
+        x = x0 = norm(F.embedding(tokens, self.embed).to(self.dtype))
         for i, block in enumerate(self.blocks):
-            x = self.resid_scales[i].to(dtype) * x
+            x = self.resid_scales[i].to(self.dtype) * x
             if self.config.x0_residual:
-                x = x + self.x0_scales[i].to(dtype) * x0
+                x = x + self.x0_scales[i].to(self.dtype) * x0
             has_ve = str(i) in self.value_embeds
-            x = block(x, F.embedding(tokens, self.value_embeds[str(i)]).to(dtype) if has_ve else None, cos, sin)
+            value_embedding = F.embedding(tokens, self.value_embeds[str(i)]).to(self.dtype) if has_ve else None
+            x = block(x, value_embedding, cos, sin, masks[i], caches[i] if caches else None)
         return norm(x)
 
-    def forward(self, tokens):
-        logits = linear(self.trunk(tokens), self.unembed).float()
+    def forward(self, tokens, caches=None):
+        """caches: one Cache a layer, when `tokens` go on where those of earlier calls ended."""
+        features = self.trunk(tokens, *self.places(tokens, len(caches[0]) if caches else 0), caches)
+        logits = linear(features, self.unembed).float()
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits
 
     def loss(self, tokens, targets):
         """Mean cross-entropy in nats, the same number as from `forward`, without ever holding all the logits."""
-        return ChunkedLoss.apply(self.trunk(tokens).flatten(0, 1), self.unembed, targets.flatten(), self.config)
+        features = self.trunk(tokens, *self.places(tokens)).flatten(0, 1)
+        return cross_entropy(features, self.unembed, targets.flatten(), self.config.logit_softcap, self.loss_chunk)
 
-    def rotary(self, T, device, dtype):
-        pairs = torch.arange(0, self.config.head_dim, 2, device=device) / self.config.head_dim
-        angles = torch.arange(T, device=device)[:, None] * self.config.rope_base**-pairs  # (T, D/2)
-        return angles.cos()[:, None].to(dtype), angles.sin()[:, None].to(dtype)
+    def places(self, tokens, past: int = 0):
+        """What depends on positions alone, kept from call to call: rotary cos and sin, one mask a layer."""
+        key = tokens.size(1), past, tokens.device
+        if key not in self.tables:
+            if len(self.tables) > 4:
+                self.tables.clear()  # sampling comes with a new `past` every token
+            T, S, device = tokens.size(1), past + tokens.size(1), tokens.device
+            pairs = torch.arange(0, self.config.head_dim, 2, device=device) / self.config.head_dim
+            angles = torch.arange(past, S, device=device)[:, None] * self.config.rope_base**-pairs  # (T, D/2)
+            cos, sin = angles.cos()[:, None].to(self.dtype), angles.sin()[:, None].to(self.dtype)
+            windows = [self.config.window(i) for i in range(self.config.n_layer)]
+            masks = {w: attention_mask(T, S, w, device, self.is_compiled) for w in set(windows)}
+            self.tables[key] = cos, sin, [masks[w] for w in windows]
+        return self.tables[key]
 
     def matmul_params(self) -> int:
         """Parameters that multiply activations: all but embeddings (a lookup) and scales."""
         return self.unembed.numel() + sum(p.numel() for p in self.blocks.parameters())
 
     def flops_per_token(self) -> int:
-        """Forward and backward: 6 per matmul parameter, 12 T C per layer for attention (causal not halved)."""
-        return 6 * self.matmul_params() + 12 * self.config.n_layer * self.config.seq_len * self.config.n_embd
+        """Forward and backward: 6 per matmul parameter, 12 C per position a layer attends to (causal not halved)."""
+        T = self.config.seq_len
+        positions = sum(min(self.config.window(i) or T, T) for i in range(self.config.n_layer))
+        return 6 * self.matmul_params() + 12 * self.config.n_embd * positions
 
     @torch.no_grad()
     def init(self, seed: int) -> "GPT":
@@ -268,8 +386,7 @@ class GPT(nn.Module):
         one leaves the others as they were, so arms stay paired by seed."""
         width = 1 / math.sqrt(self.config.n_embd)
         for name, p in self.named_parameters():
-            key = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-            rng = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+            rng = torch.Generator().manual_seed(key(seed, name))
             noise = torch.randn(p.shape, generator=rng)  # on the CPU, whatever the device: the same start everywhere
             match name.rpartition(".")[2]:
                 case "embed":
@@ -289,128 +406,12 @@ class GPT(nn.Module):
         return self
 
 
-class ChunkedLoss(torch.autograd.Function):
-    """Unembedding, softcap and mean cross-entropy of (N, C) features, with the gradient made in the same pass.
-
-    A chunk's logits (256 x 1,024 x 4 bytes) stay in cache and are overwritten in place: +15 % tokens/s on a CPU at
-    equal loss against the plain form, where softcap and cross-entropy are 30 % of a depth-2 step.
-    """
-
-    ROWS = 256
-
-    @staticmethod
-    def forward(ctx, x, weight, targets, config: Config):
-        cap, w = config.logit_softcap, weight.to(x.dtype)  # w: (V, C)
-        n, total = len(x), x.new_zeros((), dtype=torch.float32)
-        dx, dw = torch.empty_like(x), torch.zeros_like(weight)
-        for i in range(0, n, ChunkedLoss.ROWS):
-            rows, y = x[i : i + ChunkedLoss.ROWS], targets[i : i + ChunkedLoss.ROWS, None]
-            z = (rows @ w.t()).float()  # (256, V)
-            if cap:
-                z.div_(cap).tanh_()
-            g = z * cap if cap else z
-            picked = g.gather(1, y).sum()
-            log_sum = torch.logsumexp(g, dim=1, keepdim=True)
-            total += log_sum.sum() - picked
-            g.sub_(log_sum).exp_()  # softmax
-            g.scatter_add_(1, y, g.new_full(y.shape, -1.0))  # d loss / d logits
-            if cap:
-                g.mul_(z.square_().neg_().add_(1))  # tanh' = 1 - tanh^2
-            g = g.to(x.dtype)
-            dx[i : i + ChunkedLoss.ROWS] = g @ w
-            dw += g.t() @ rows
-        ctx.save_for_backward(dx.div_(n), dw.div_(n))
-        return total / n
-
-    @staticmethod
-    def backward(ctx, grad):
-        dx, dw = ctx.saved_tensors
-        return dx * grad.to(dx.dtype), dw * grad, None, None
+def key(seed: int, name: str) -> int:
+    """The seed of one purpose: what draws for another purpose never shifts it."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "little") >> 1
 
 
-# ---- optimizers ----
-
-# Polar Express (Amsel et al., 2025, arXiv 2505.16932): the best odd quintic for each step, with a 2 % safety margin.
-POLAR_EXPRESS = (
-    (8.156554524902461, -22.48329292557795, 15.878769915207462),
-    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
-    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
-    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
-    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
-)
-
-
-def orthogonalise(G, steps: int):
-    """The orthogonal matrix nearest to each of (K, m, n): singular vectors kept, singular values moved near 1: to
-    0.85-1.15 in five steps, 0.4-1.6 in four, 0.15-1.9 in three, for all values above 0.1 % of the Frobenius norm."""
-    X = G.bfloat16() if G.is_cuda else G
-    tall = X.size(1) > X.size(2)
-    X = X.mT if tall else X  # (K, short, long): the Gram matrix below is the small one
-    X = X / (1.02 * X.norm(dim=(1, 2), keepdim=True) + 1e-6)
-    for a, b, c in POLAR_EXPRESS[:steps]:
-        A = X @ X.mT
-        X = a * X + torch.baddbmm(A, A, A, beta=b, alpha=c) @ X
-    return (X.mT if tall else X).to(G.dtype)
-
-
-class Muon:
-    """Momentum, then an orthogonal step, for matrices and stacks of them; those of one shape go through one batched
-    orthogonalisation. Decay is cautious: only where it points the way of the update (Chen et al., arXiv 2510.12402)."""
-
-    def __init__(self, params, lr: float):
-        self.lr = lr
-        self.groups = []
-        shapes = sorted({p.shape[-2:] for p in params})
-        for m, n in shapes:
-            group = [p for p in params if p.shape[-2:] == (m, n)]
-            count = sum(p.numel() // (m * n) for p in group)
-            self.groups.append((group, torch.zeros(count, m, n, device=group[0].device)))
-
-    @torch.no_grad()
-    def step(self, lr_scale: float, decay: float):
-        for params, momentum in self.groups:
-            _, m, n = momentum.shape
-            g = torch.cat([p.grad.view(-1, m, n) for p in params])  # (K, m, n)
-            momentum.lerp_(g, 1 - MUON_MOMENTUM)
-            update = orthogonalise(g.lerp_(momentum, MUON_MOMENTUM), NS_STEPS)  # Nesterov
-            lr = self.lr * lr_scale * math.sqrt(max(1, m / n))  # a tall matrix is worth a larger step
-            p = torch.cat([p.view(-1, m, n) for p in params])
-            p -= lr * (update + decay * p * (update * p > 0))
-            sizes = [param.numel() // (m * n) for param in params]
-            for param, new in zip(params, p.split(sizes), strict=True):
-                param.copy_(new.view_as(param))
-
-
-class AdamW:
-    """Adam with a learning rate per parameter. Calls the fused kernel itself: torch.optim's first use imports
-    torch._dynamo, which takes longer than fifty steps."""
-
-    def __init__(self, lrs: list[tuple[nn.Parameter, float]]):
-        self.groups = []
-        for lr in sorted({lr for _, lr in lrs}):
-            params = [p for p, own in lrs if own == lr]
-            first, second = [torch.zeros_like(p) for p in params], [torch.zeros_like(p) for p in params]
-            self.groups.append((lr, params, first, second, [torch.zeros((), device=p.device) for p in params]))
-
-    @torch.no_grad()
-    def step(self, lr_scale: float):
-        for lr, params, first, second, steps in self.groups:
-            torch._foreach_add_(steps, 1)
-            torch._fused_adamw_(
-                params,
-                [p.grad for p in params],
-                first,
-                second,
-                [],
-                steps,
-                lr=lr * lr_scale,
-                beta1=ADAM_BETA1,
-                beta2=ADAM_BETA2,
-                weight_decay=0.0,
-                eps=1e-10,
-                amsgrad=False,
-                maximize=False,
-            )
+# ---- optimisation ----
 
 
 def optimizers(model: GPT) -> tuple[Muon, AdamW]:
@@ -429,7 +430,7 @@ def optimizers(model: GPT) -> tuple[Muon, AdamW]:
                 rest.append((p, SCALAR_LR * 0.01))
             case _:
                 rest.append((p, EMBEDDING_LR * by_width))
-    return Muon(matrices, MATRIX_LR), AdamW(rest)
+    return Muon(matrices, MATRIX_LR, MUON_MOMENTUM, NS_STEPS), AdamW(rest, ADAM_BETA1, ADAM_BETA2)
 
 
 def lr_scale(progress: float) -> float:
@@ -442,160 +443,119 @@ def lr_scale(progress: float) -> float:
     return 1.0
 
 
-# ---- checkpoints ----
-
-
-def save(model: GPT, folder: Path) -> None:
-    """model.pt (weights only) and config.json."""
-    buffer = io.BytesIO()  # torch.save itself reports a full disk as a crash of its zip writer
-    torch.save({name: p.detach().cpu() for name, p in model.state_dict().items()}, buffer)
-    config = json.dumps(asdict(model.config), indent=1).encode()
-    temporary = folder / f".writing-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in (("config.json", config), ("model.pt", buffer.getvalue())):
-            temporary.write_bytes(content)
-            temporary.replace(folder / name)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise Problem(f"cannot write {folder}: {error.strerror}; free some space or pass another --out") from error
-
-
-def load(path, device: str = "cpu") -> GPT:
-    """The model of a checkpoint folder, in evaluation mode. Reads tensors only: a checkpoint cannot run code."""
-    config = Config(**json.loads((Path(path) / "config.json").read_text()))
-    model = GPT(config)
-    model.load_state_dict(torch.load(Path(path) / "model.pt", map_location="cpu", weights_only=True))
-    return model.to(device).eval()
-
-
 # ---- the run ----
 
 
-def train(model: GPT, dataset: Dataset, seed: int, steps: int, log_every: int) -> dict:
-    """Train for `steps`; losses and seconds of it. Raises Problem when the loss is no longer a number."""
-    device = next(model.parameters()).device
+def load(path, device: str = "cpu") -> GPT:
+    """The model of a checkpoint folder, in evaluation mode: whoever scores it calls this."""
+    config, weights = harness.read_weights(Path(path))
+    model = GPT(Config(**config))
+    model.load_state_dict(weights)
+    return model.to(device).eval()
+
+
+def train(
+    model: GPT, dataset: Dataset, seed: int, rows: int, clock: Clock, log_every=None, save_every=None, keeper=None
+):
+    """Train until the clock's budget is spent, `rows` sequences a step over all ranks. Returns the losses, (steps,).
+
+    keeper: a harness.Keeper, which holds the state of an interrupted run and takes ours every `save_every` steps.
+    Raises Problem when the loss is no longer a number.
+    """
+    machine, seq_len = clock.machine, model.config.seq_len
     muon, adamw = optimizers(model)
-    losses = torch.zeros(steps, device=device)
-    check_every = log_every if device.type == "cuda" else 1  # reading a loss stalls a GPU, and costs a CPU nothing
-    on_tty = sys.stderr.isatty()
+    held = {"model": list(model.parameters()), "muon": muon.tensors(), "adamw": adamw.tensors()}
+    losses = keeper.restore(held, clock) if keeper else []
+    progress_line = harness.Progress(clock, rows * seq_len, log_every)
+    own = machine.share(rows)  # the sequences of each step that this rank takes
+    at_once = max(1, MICRO_TOKENS // seq_len)
+    clock.start()
     gc.freeze()  # nothing allocated so far will die; the collector need not look at it
-    started = time.perf_counter()
-    for step in range(steps):
-        x, y = batch(dataset, seed, step, ROWS, SEQ_LEN)  # (ROWS, SEQ_LEN)
-        loss = model.loss(x.to(device, non_blocking=True), y.to(device, non_blocking=True))
-        loss.backward()
-        scale = lr_scale(step / steps)
-        muon.step(scale, WEIGHT_DECAY * (1 - step / steps))
-        adamw.step(scale)
+    model.train()
+    progress = clock.progress(len(losses))
+    while progress < 1:
+        step = len(losses)
+        if model.config.dropout:
+            torch.manual_seed(key(seed, f"dropout {step} {machine.rank}"))  # the global generator serves dropout alone
+        x, y = (t[own] for t in batch(dataset, seed, step, rows, seq_len))  # (own rows, seq_len)
+        loss = 0.0
+        for i in range(0, len(x), at_once):
+            part, targets = (machine.take(t[i : i + at_once]) for t in (x, y))
+            part_loss = model.loss(part, targets) * (len(part) / len(x))
+            part_loss.backward()
+            loss = loss + part_loss.detach()
+        machine.mean([p.grad for p in model.parameters()] + [loss])
+        muon.step(lr_scale(progress), WEIGHT_DECAY * (1 - progress))
+        adamw.step(lr_scale(progress))
         model.zero_grad()
-        losses[step] = loss.detach()
-        if step == 0:
-            first_loss, first_step_s = loss.item(), time.perf_counter() - started
-        is_last = step == steps - 1
-        if (step % check_every == 0 or is_last) and not torch.isfinite(losses[step]):
-            raise Problem(f"the loss is {losses[step].item()} at step {step} of {steps}; a learning rate is too high")
-        if (step + 1) % log_every == 0 or is_last:
-            rate = (step + 1) * ROWS * SEQ_LEN / (time.perf_counter() - started)
-            line = f"step {step + 1}/{steps} loss {losses[step].item():.3f} tok/s {rate / 1e3:.1f}k"
-            print(line, end="\r" if on_tty and not is_last else "\n", file=sys.stderr, flush=True)
-    return {
-        "first_loss": first_loss,
-        "train_loss": losses[-max(1, steps // 10) :].mean().item(),  # of the last tenth: one batch is noise
-        "first_step_s": first_step_s,
-        "train_s": time.perf_counter() - started,
-    }
-
-
-def peak_flops(device: torch.device) -> float | None:
-    """The device's bf16 peak in FLOP/s; None where it is not known (any CPU), and then MFU is null."""
-    peaks = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12, "A10": 125e12}
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return next((peak for key, peak in peaks.items() if key in name), None)
-
-
-def peak_mem_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        losses.append(loss)
+        clock.tick()
+        progress = clock.progress(step + 1)
+        is_due = progress_line.is_due(step, progress)
+        # reading a loss stalls a GPU, and costs a CPU nothing
+        if (is_due or machine.device.type == "cpu") and not math.isfinite(number := loss.item()):
+            raise Problem(f"the loss is {number} at step {step}; a learning rate is too high")
+        if is_due:
+            progress_line.show(step, progress, number)
+        if keeper and save_every and (step + 1) % save_every == 0 and progress < 1:
+            keeper.keep(held, clock, losses)
+    clock.stop()
+    return torch.stack(losses)
 
 
 def main() -> None:
-    flags = Flags(prog="python -m nanochat.train", description=(__doc__ or "").partition("\n")[0])
-    flags.add_argument("--preset", default="smoke", help=f"budget: {', '.join(PRESETS)}; noise falls as it grows")
-    flags.add_argument("--seed", type=int, default=1, help="of initial weights and data order; compare seed by seed")
-    flags.add_argument("--out", type=Path, metavar="DIR", help="write DIR/checkpoint; without it nothing is kept")
-    flags.add_argument(
-        "--data", default="python", help="as for nanochat.prepare; numbers of two corpora do not compare"
-    )
-    flags.add_argument("--tokens", type=int, help="instead of the preset's training tokens")
-    flags.add_argument("--steps", type=int, help="the same, in steps of ROWS * SEQ_LEN tokens")
-    flags.add_argument("--depth", type=int, help="instead of the preset's; compare at equal FLOPs, not equal tokens")
-    flags.add_argument("--no-eval", action="store_true", help="no val_bpb: saves ~1 s where a referee scores anyway")
-    flags.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: cuda where there is one"
-    )
-    flags.add_argument("--threads", type=int, help="CPU threads, default $OMP_NUM_THREADS or 1: one run a core is best")
-    flags.add_argument("--log-every", type=int, help="steps between progress lines; default: 10 %% of the run")
-    args = flags.parse_args()
-    if args.preset not in PRESETS:
-        raise Problem(f"no preset {args.preset!r}; there are {', '.join(PRESETS)}", code=2)
-    for flag in ("tokens", "steps", "depth", "threads", "log_every"):
-        if (value := getattr(args, flag)) is not None and value < 1:
-            raise Problem(f"--{flag.replace('_', '-')} is {value}, at least 1 is needed", code=2)
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise Problem("--device cuda, but torch sees no CUDA device; use --device cpu")
+    args = harness.arguments((__doc__ or "").partition("\n")[0])
+    machine = harness.machine(args.device, args.threads)
+    is_compiled = machine.device.type == "cuda" if args.compile is None else args.compile
+    rung = PRESETS[args.preset or "smoke"]
+    depth = args.depth or DEPTH * rung.depth_factor
+    # the dial alone: a deeper model reads more tokens, in larger batches
+    is_dial = args.depth is not None and args.preset is None
+    rows = ROWS * (max(1, depth // DEPTH) if is_dial else rung.rows_factor)
 
-    preset = PRESETS[args.preset]
-    device = torch.device("cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(args.threads or int(os.environ.get("OMP_NUM_THREADS") or 1))
-    depth = args.depth or DEPTH * preset.depth_factor
-    step_tokens = ROWS * SEQ_LEN
-    steps = args.steps or max(1, round((args.tokens or preset.tokens) / step_tokens))
-
-    dataset = load_data(args.data)
-    model = GPT(config_for(depth, dataset.vocab_size)).init(args.seed).to(device)
-    default_log = max(1, steps // (100 if sys.stderr.isatty() else 10))
-    trained = train(model, dataset, args.seed, steps, args.log_every or default_log)
+    dataset = load_data(args.data, rung.vocab_size)
+    config = config_for(depth, dataset.vocab_size, rung)
+    step_tokens = rows * config.seq_len
+    shape = f"{rows} rows of {config.seq_len} tokens a step at depth {depth}"
+    with harness.out_of_memory(machine, shape, f"--depth, MICRO_TOKENS ({MICRO_TOKENS}) or ROWS ({ROWS})"):
+        model = GPT(config).init(args.seed).on(machine, is_compiled)
+        tokens = args.tokens or (harness.TOKENS_PER_PARAM * model.matmul_params() if is_dial else rung.tokens)
+        if args.flops:
+            tokens = args.flops / model.flops_per_token()
+        steps = args.steps or max(1, round(tokens / step_tokens))
+        clock = Clock(machine, STARTED, None if args.seconds else steps, args.seconds)
+        folder, keeper = (args.out / "checkpoint" if args.out else None), None
+        if folder:
+            facts = {"seed": args.seed, "steps": clock.steps, "seconds": clock.seconds, "rows": rows, "depth": depth}
+            facts |= {"data_hash": dataset.data_hash, "code": harness.code_hash()}
+            keeper = harness.Keeper(folder, facts, machine, args.resume)
+        losses = train(model, dataset, args.seed, rows, clock, args.log_every, args.save_every, keeper)
 
     summary: dict = {}
     eval_started = time.perf_counter()
-    if not args.no_eval:
-        tokens = dataset.val[: preset.eval_tokens + 1]
-        summary["val_bpb"] = bits_per_byte(model.eval(), tokens, dataset.token_bytes, EVAL_SEQ_LEN, rows=8)
+    if not args.no_eval and machine.is_main:
+        scored, seq_len = dataset.val[: rung.eval_tokens + 1], EVAL_SEQ_LEN * rung.seq_factor
+        summary["val_bpb"] = bits_per_byte(model.eval(), scored, dataset.token_bytes, seq_len, rows=8)
     eval_s = time.perf_counter() - eval_started
-    if args.out:
-        save(model, args.out / "checkpoint")
-
-    tokens_per_s = steps * step_tokens / trained["train_s"]
-    peak = peak_flops(device)
-    summary |= {
-        "train_loss": trained["train_loss"],  # nats per token, mean of the last tenth of the steps
-        "first_loss": trained["first_loss"],  # near ln(vocab_size)
-        "steps": steps,
-        "tokens": steps * step_tokens,
-        "params": sum(p.numel() for p in model.parameters()),
-        "matmul_params": model.matmul_params(),
-        "flops_per_token": model.flops_per_token(),
-        "flops_total": model.flops_per_token() * steps * step_tokens,
-        "first_step_s": trained["first_step_s"],  # part of train_s
-        "train_s": trained["train_s"],
-        "compile_s": 0.0,  # nothing is compiled: on a CPU 44 s of compiling buy 16 %
-        "eval_s": eval_s,
-        "total_s": time.perf_counter() - STARTED,  # imports included
-        "tokens_per_s": tokens_per_s,
-        "mfu": model.flops_per_token() * tokens_per_s / peak if peak else None,
-        "peak_mem_mb": peak_mem_mb(device),
-        "data_hash": dataset.data_hash,
-        "seed": args.seed,
-        "preset": args.preset,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "torch": torch.__version__,
-    }
-    print("---")
-    for key, value in summary.items():
-        shown = f"{value:.6f}" if isinstance(value, float) else json.dumps(value)  # JSON scalars are YAML
-        print(f"{key}: {shown}")
+    if not machine.is_main:
+        return
+    if folder:
+        tokenizer = (dataset.folder / "tokenizer.tiktoken").read_bytes()
+        harness.write_checkpoint(folder, asdict(model.config), model.state_dict(), tokenizer)
+    harness.print_summary(
+        summary
+        | {
+            "train_loss": losses[-max(1, len(losses) // 10) :].mean().item(),  # nats per token: one batch is noise
+            "first_loss": losses[0].item(),  # near ln(vocab_size)
+            "params": sum(p.numel() for p in model.parameters()),
+            "matmul_params": model.matmul_params(),
+            **clock.summary(len(losses), step_tokens, model.flops_per_token(), eval_s, is_compiled),
+            "data_hash": dataset.data_hash,
+            "seed": args.seed,
+            "preset": args.preset or ("depth" if is_dial else "smoke"),
+            "depth": depth,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,383 @@
+"""What a run is apart from its recipe: flags, machine, budget and clock, files on disk, progress, summary. Frozen for agents.
+
+Knows nothing of models: train.py hands it tensors and plain facts. Every rank of a `torchrun` calls it alike; rank 0
+alone writes and prints.
+"""
+
+import argparse
+import atexit
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pickle
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+
+from nanochat.command import Flags, Problem
+from nanochat.prepare import PRESETS
+
+# Training tokens per matmul parameter when --depth is the only dial turned: what `std` gives depth 2.
+TOKENS_PER_PARAM = 11
+
+# Dense bf16 tensor-core peaks in FLOP/s, from the data sheets, by a part of the device's name.
+PEAKS = {"H200": 989e12, "H100": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12, "A10": 125e12}
+
+# ---- flags ----
+
+
+def arguments(description: str, argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line of a trainer: the same flags on every machine. Raises Problem for what cannot be meant."""
+    flags = Flags(prog="python -m nanochat.train", description=description)
+    flags.add_argument("--preset", help=f"budget and shape: {', '.join(PRESETS)}; noise falls as it grows. [smoke]")
+    flags.add_argument("--seed", type=int, default=1, help="of weights, data order and dropout; compare seed by seed")
+    flags.add_argument("--out", type=Path, metavar="DIR", help="write DIR/checkpoint; without it nothing is kept")
+    flags.add_argument("--data", default="python", help="as for nanochat.prepare; numbers of two corpora don't compare")
+    flags.add_argument(
+        "--depth", type=int, help="layers, all else follows; without --preset the horizon too. Compare at equal FLOPs"
+    )
+    budget = flags.add_mutually_exclusive_group()
+    budget.add_argument("--tokens", type=int, help="training tokens, instead of the preset's")
+    budget.add_argument("--steps", type=int, help="the same, in steps")
+    budget.add_argument("--flops", type=float, help="the same, in FLOPs: what models of two shapes are compared at")
+    budget.add_argument(
+        "--seconds", type=float, help="the same, from the end of the first step: only on a device nobody else uses"
+    )
+    flags.add_argument("--no-eval", action="store_true", help="no val_bpb: saves ~1 s where a referee scores anyway")
+    flags.add_argument("--save-every", type=int, metavar="N", help="write what --resume needs every N steps")
+    flags.add_argument("--resume", action="store_true", help="go on from DIR's saved state, if there is one")
+    flags.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: cuda if there is one")
+    flags.add_argument("--threads", type=int, help="CPU threads, default $OMP_NUM_THREADS or 1: one run a core is best")
+    flags.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="default: on CUDA only; on a CPU it costs a minute once and buys a sixth",
+    )
+    flags.add_argument("--log-every", type=int, help="steps between progress lines; default: 10 %% of the run")
+    args = flags.parse_args(argv)
+    if args.preset is not None and args.preset not in PRESETS:
+        raise Problem(f"no preset {args.preset!r}; there are {', '.join(PRESETS)}", code=2)
+    for name in ("tokens", "steps", "flops", "depth", "threads", "save_every", "log_every"):
+        if (value := getattr(args, name)) is not None and not 1 <= value < float("inf"):
+            raise Problem(f"--{name.replace('_', '-')} is {value}, at least 1 is needed", code=2)
+    if args.seconds is not None and not 0 < args.seconds < float("inf"):
+        raise Problem(f"--seconds is {args.seconds}, more than 0 is needed", code=2)
+    if (args.save_every or args.resume) and args.out is None:
+        raise Problem("--save-every and --resume need a place to keep the state; pass --out DIR", code=2)
+    return args
+
+
+# ---- machine ----
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The device of this process, and its place among the processes of one run."""
+
+    device: torch.device
+    dtype: torch.dtype  # of activations; master weights and optimizer state are fp32 everywhere
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def name(self) -> str:
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+
+    def wait(self) -> None:
+        """Return when the device has done what it was given: before a clock is read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def share(self, rows: int) -> slice:
+        """This rank's sequences out of a step's `rows`: the ranks together take what one device would."""
+        if rows % self.world:
+            raise Problem(
+                f"{rows} sequences a step do not divide among {self.world} ranks; change ROWS or their number"
+            )
+        return slice(self.rank, None, self.world)
+
+    def take(self, t: torch.Tensor) -> torch.Tensor:
+        """`t` on the device; the copy overlaps what the device is doing."""
+        return t.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else t
+
+    def mean(self, tensors: list[torch.Tensor]) -> None:
+        """Replace each tensor by its mean over the ranks, in one exchange."""
+        if self.world == 1:
+            return
+        flat = torch.cat([t.flatten() for t in tensors])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for t, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            t.copy_(mean.view_as(t))
+
+    def from_main(self, number: float) -> float:
+        """Rank 0's number, on every rank: so that all of them end at the same step."""
+        if self.world == 1:
+            return number
+        shared = torch.tensor(number, dtype=torch.float64, device=self.device)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
+    def peak_flops(self) -> float | None:
+        """FLOP/s that no matmul here can beat: looked up for a GPU (all ranks'), measured for a CPU, None if unknown."""
+        if self.device.type == "cuda":
+            known = next((peak for key, peak in PEAKS.items() if key in self.name), None)
+            return known and known * self.world
+        a, best = torch.randn(768, 768), float("inf")
+        for _ in range(8):  # ~10 ms each
+            started = time.perf_counter()
+            a @ a
+            best = min(best, time.perf_counter() - started)
+        return 2 * 768**3 / best * self.world
+
+    def peak_mem_mb(self) -> float:
+        """Peak of this process: allocated device memory on CUDA, RSS on a CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def machine(kind: str = "auto", threads: int | None = None) -> Machine:
+    """Find the device, set its threads and precision, and join the other ranks when `torchrun` started this process."""
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise Problem("--device cuda, but torch sees no CUDA device; use --device cpu")
+    torch.set_num_threads(threads or int(os.environ.get("OMP_NUM_THREADS") or 1))
+    world, rank, local = (int(os.environ.get(name, default)) for name, default in TORCHRUN)
+    is_cuda = kind != "cpu" and torch.cuda.is_available()
+    if is_cuda:
+        if local >= torch.cuda.device_count():
+            raise Problem(f"rank {rank} has no GPU: {torch.cuda.device_count()} are here; lower --nproc-per-node")
+        torch.cuda.set_device(local)
+        torch.set_float32_matmul_precision("high")  # TF32 for what is not bf16
+    if world > 1:
+        dist.init_process_group("nccl" if is_cuda else "gloo")
+        atexit.register(dist.destroy_process_group)
+    if is_cuda:
+        return Machine(torch.device("cuda", local), torch.bfloat16, rank, world)
+    return Machine(torch.device("cpu"), torch.float32, rank, world)
+
+
+TORCHRUN = (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0))
+
+
+@contextlib.contextmanager
+def out_of_memory(machine: Machine, what: str, knob: str) -> Iterator[None]:
+    """Turn an allocation that fails inside the block into one line that names what to lower."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        is_plain = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
+        if is_plain and "allocate memory" not in str(error) and "not enough memory" not in str(error):
+            raise  # of another kind
+        raise Problem(f"out of memory on {machine.name} with {what}; lower {knob}") from error
+
+
+# ---- budget and clock ----
+
+
+class Clock:
+    """How much of a run is spent: of its steps, or of its seconds. Seconds count from the end of the first step, which
+    holds imports, data and compilation and is an axis of its own."""
+
+    def __init__(self, machine: Machine, started: float, steps: int | None, seconds: float | None):
+        """started: time.perf_counter() when the process began. Give steps or seconds."""
+        self.machine, self.started, self.steps, self.seconds = machine, started, steps, seconds
+        self.first_step_s = 0.0  # from the start of the process
+        self._started: float | None = None
+        self.first_s = 0.0  # of the first step alone
+        self.train_s = 0.0  # after the first step, earlier processes of a resumed run included
+        self.trained_steps = 0  # in train_s
+        self._mark: float | None = None
+
+    def start(self) -> None:
+        """Before the first step."""
+        self._started = time.perf_counter()
+
+    def progress(self, step: int) -> float:
+        """Share of the budget spent before `step`, in [0, 1]; 1 ends the run."""
+        if self.steps is not None:
+            return step / self.steps
+        assert self.seconds is not None
+        return min(1.0, self.machine.from_main(self.train_s) / self.seconds)
+
+    def tick(self) -> None:
+        """After every step. Waits for the device where seconds are the budget, else only after the first step."""
+        if self._mark is None or self.seconds is not None:
+            self.machine.wait()
+        now = time.perf_counter()
+        if self._mark is None:
+            self.first_step_s, self.first_s = now - self.started, now - (self._started or now)
+        else:
+            self.train_s += now - self._mark
+            self.trained_steps += 1
+        self._mark = now
+
+    def stop(self) -> None:
+        """After the last step: count what the device still had to do."""
+        self.machine.wait()
+        if self._mark is not None and self.trained_steps:
+            self.train_s += time.perf_counter() - self._mark
+
+    def summary(self, steps: int, step_tokens: int, flops_per_token: int, eval_s: float, is_compiled: bool) -> dict:
+        """What the run took: counts, seconds (first_step_s + train_s + eval_s is nearly total_s), speed, memory."""
+        step_s = self.train_s / self.trained_steps if self.trained_steps else self.first_s
+        tokens_per_s, peak = step_tokens / step_s, self.machine.peak_flops()
+        return {
+            "steps": steps,
+            "tokens": steps * step_tokens,
+            "flops_per_token": flops_per_token,
+            "flops_total": flops_per_token * steps * step_tokens,
+            "first_step_s": self.first_step_s,
+            "train_s": self.train_s,
+            "compile_s": max(0.0, self.first_s - step_s) if is_compiled else 0.0,  # part of first_step_s
+            "eval_s": eval_s,
+            "total_s": time.perf_counter() - self.started,
+            "tokens_per_s": tokens_per_s,
+            "mfu": flops_per_token * tokens_per_s / peak if peak else None,
+            "peak_flops": peak,  # of a GPU's bf16, looked up; of a CPU's fp32, measured now
+            "peak_mem_mb": self.machine.peak_mem_mb(),
+            "device": self.machine.name,
+            "devices": self.machine.world,
+            "torch": torch.__version__,
+        }
+
+
+class Progress:
+    """One line on stderr that renews itself on a terminal; plain lines, every tenth of the run, in a log."""
+
+    def __init__(self, clock: Clock, step_tokens: int, every: int | None):
+        self.clock, self.step_tokens, self.every = clock, step_tokens, every
+        self.is_tty = sys.stderr.isatty()
+        self.shown = 0.0
+
+    def is_due(self, step: int, progress: float) -> bool:
+        """Whether to show the line after `step`; the last one always."""
+        if progress >= 1 or (self.every and (step + 1) % self.every == 0):
+            return True
+        return not self.every and progress >= self.shown + (0.01 if self.is_tty else 0.1) - 1e-9
+
+    def show(self, step: int, progress: float, loss: float) -> None:
+        self.shown = progress
+        if not self.clock.machine.is_main:
+            return
+        total = f"/{self.clock.steps}" if self.clock.steps else f" ({progress:.0%} of {self.clock.seconds:g} s)"
+        line = f"step {step + 1}{total} loss {loss:.3f}"
+        if self.clock.trained_steps:
+            line += f" tok/s {self.step_tokens * self.clock.trained_steps / self.clock.train_s / 1e3:.1f}k"
+        print(line, end="\r" if self.is_tty and progress < 1 else "\n", file=sys.stderr, flush=True)
+
+
+# ---- files on disk ----
+
+
+def write_checkpoint(folder: Path, config: dict, tensors: dict[str, torch.Tensor], tokenizer: bytes) -> None:
+    """model.pt (weights only), config.json and the tokenizer: all that is needed to score the model or to sample.
+    What --resume would have needed goes."""
+    weights = {name: t.detach().cpu() for name, t in tensors.items()}
+    _write(folder, "config.json", json.dumps(config, indent=1).encode())
+    _write(folder, "tokenizer.tiktoken", tokenizer)
+    _write(folder, "model.pt", _pickled(weights))
+    (folder / "state.pt").unlink(missing_ok=True)
+
+
+def read_weights(folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """(config, tensors on the CPU) of a checkpoint. Reads tensors only: a checkpoint cannot run code."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        return config, torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise Problem(
+            f"{folder} holds no checkpoint ({Path(error.filename).name} is missing); train one with --out"
+        ) from error
+    except (ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise Problem(f"{folder} holds a checkpoint that cannot be read: {str(error).splitlines()[0]:.100}") from error
+
+
+def code_hash() -> str:
+    """Of every file of this folder's code: a run goes on under the code it began with, or not at all."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class Keeper:
+    """Keeps what an interrupted run needs to go on as if it had never stopped: DIR/checkpoint/state.pt, one file."""
+
+    def __init__(self, folder: Path, facts: dict, machine: Machine, is_resumed: bool):
+        """facts: what has to be equal for two processes to be one run."""
+        self.file, self.facts, self.machine, self.is_resumed = folder / "state.pt", facts, machine, is_resumed
+
+    def restore(self, held: dict[str, list[torch.Tensor]], clock: Clock) -> list[torch.Tensor]:
+        """Bring back tensors and clock, in place; returns the losses so far, none for a fresh run.
+        Raises Problem when the state is of another run."""
+        if not self.is_resumed:
+            return []
+        if not self.file.exists():
+            if (self.file.parent / "model.pt").exists():
+                raise Problem(f"{self.file.parent} is of a run that ended; there is nothing to resume")
+            return []
+        try:
+            state = torch.load(self.file, map_location=self.machine.device, weights_only=True)
+        except (ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise Problem(f"{self.file} cannot be read; remove it to start again") from error
+        for name, value in self.facts.items():
+            if (was := state["facts"].get(name)) != value:
+                raise Problem(f"{self.file} is of another run: {name} was {was}, is {value}; pass another --out")
+        with torch.no_grad():
+            for name, tensors in held.items():
+                for t, kept in zip(tensors, state[name], strict=True):
+                    t.copy_(kept)
+        clock.train_s, clock.trained_steps = state["train_s"], state["trained_steps"]
+        return list(state["losses"])
+
+    def keep(self, held: dict[str, list[torch.Tensor]], clock: Clock, losses: list[torch.Tensor]) -> None:
+        if not self.machine.is_main:
+            return
+        clock_now = {"train_s": clock.train_s, "trained_steps": clock.trained_steps}
+        tensors = {name: [t.detach() for t in ts] for name, ts in held.items()}
+        state = {"facts": self.facts, **clock_now, **tensors, "losses": torch.stack(losses)}
+        _write(self.file.parent, self.file.name, _pickled(state))
+
+
+def _pickled(value: object) -> bytes:
+    buffer = io.BytesIO()  # torch.save itself reports a full disk as a crash of its zip writer
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def _write(folder: Path, name: str, content: bytes) -> None:
+    """Whole or not at all."""
+    temporary = folder / f".writing-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(folder / name)
+    except OSError as error:
+        raise Problem(f"cannot write {folder}: {error.strerror}; free some space or pass another --out") from error
+    finally:
+        with contextlib.suppress(OSError):  # gone, if all went well; without its folder there is none
+            temporary.unlink()
+
+
+# ---- summary ----
+
+
+def print_summary(summary: dict) -> None:
+    """`---`, then one `key: value` a line: YAML, and last on stdout."""
+    print("---")
+    for key, value in summary.items():
+        shown = f"{value:.6f}" if isinstance(value, float) else json.dumps(value)  # JSON scalars are YAML
+        print(f"{key}: {shown}")

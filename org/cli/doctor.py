@@ -38,7 +38,10 @@ def checks(home: Home) -> Iterator[Finding]:
     for tool, flag in (("git", "--version"), ("tmux", "-V")):
         yield tool, shutil.which(tool) is not None, _version(tool, flag)
     yield from _named(
-        ("charter", lambda: _charter(home)), ("code", lambda: _code(home)), ("org folders", lambda: _folders(home))
+        ("charter", lambda: _charter(home)),
+        ("code", lambda: _code(home)),
+        ("intents", lambda: _intents(home)),
+        ("org folders", lambda: _folders(home)),
     )
     yield from _named(
         ("devices", lambda: _devices(home)), ("torch", lambda: _torch(home)), ("disk", lambda: _disk(home))
@@ -75,6 +78,22 @@ def _code(home: Home) -> str:
     from org.lab import record
 
     return f"{len(record.read_code(home, charter.load(home)))} files of {record.code_path(home, charter.load(home))}"
+
+
+def _intents(home: Home) -> str:
+    from org import charter
+    from org.lab import intents, record
+
+    if not home.intents.is_file():
+        return "none"
+    code = record.read_code(home, charter.load(home))
+    mine = [intent for intent in intents.load(home.intents) if intent.path in code]  # another task's watch nothing here
+    lost = intents.missing(mine, {path: content.decode(errors="replace") for path, content in code.items()})
+    if lost:
+        raise OrgError(
+            f"'{lost[0].id}' watches nothing: its anchor is nowhere in {lost[0].path}; mend it in {home.intents}"
+        )
+    return f"{len(mine)}, each found in the code"
 
 
 def _folders(home: Home) -> str:

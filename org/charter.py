@@ -33,7 +33,8 @@ def charter_hash(home: Home) -> str:
     try:
         return hashlib.sha256(home.charter.read_bytes()).hexdigest()[:16]
     except FileNotFoundError:
-        raise BadInput(f"{home.charter} is missing; make a home with `org init DIR`") from None
+        next_step = f"put it back, or remove {home.task_file}" if home.adopted else "make a home with `org init DIR`"
+        raise BadInput(f"{home.charter} is missing; {next_step}") from None
 
 
 def from_plain(row: dict[str, Any]) -> Charter:

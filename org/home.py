@@ -31,9 +31,11 @@ def check_experiment(text: str) -> str:
 
 @dataclass(frozen=True)
 class Home:
-    """Paths of one org. `root` is absolute and resolved; may hold spaces, quotes and newlines."""
+    """Paths of one org. `root` is absolute and resolved; may hold spaces, quotes and newlines. `as_task` looks at the home
+    as if it worked on that task; without it, on the one that `comms/task` names."""
 
     root: Path
+    as_task: str | None = None
 
     # --- what people write
     @property
@@ -42,7 +44,17 @@ class Home:
 
     @property
     def charter(self) -> Path:
-        return self.prompts / "charter.yaml"
+        """The charter in force: the adopted task's, else the home's own."""
+        name = self.as_task or self.adopted
+        return self.task_charter(name) if name else self.prompts / "charter.yaml"
+
+    @property
+    def tasks(self) -> Path:
+        """Ready-made tasks, a folder each: its charter, its code, a page about it."""
+        return self.prompts / "tasks"
+
+    def task_charter(self, name: str) -> Path:
+        return self.tasks / name / "charter.yaml"
 
     @property
     def intents(self) -> Path:
@@ -55,6 +67,20 @@ class Home:
     @property
     def comms(self) -> Path:
         return self.root / "comms"
+
+    @property
+    def task_file(self) -> Path:
+        """Holds the name of the adopted task; absent where the home works on its own charter."""
+        return self.comms / "task"
+
+    @property
+    def adopted(self) -> str | None:
+        """The task this home works on, None for its own charter. Raises BadInput for what is no name."""
+        try:
+            text = self.task_file.read_text(encoding="utf-8", errors="replace").strip()
+        except FileNotFoundError:
+            return None
+        return check_id(text, f"the task in {self.task_file}") if text else None
 
     @property
     def org_file(self) -> Path:

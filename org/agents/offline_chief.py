@@ -154,7 +154,7 @@ class Chief(Brain):
         def done(reply: Reply) -> None:
             name = reply.value.get("experiment") if isinstance(reply.value, dict) else None
             if reply.is_ok and name:
-                self.say(f"{name} verifies {program} with fresh seeds on text the search has not seen.", "win")
+                self.say(f"{name} verifies {program} with fresh seeds.", "win")
                 self._tell_person(f"{name} verifies {program}: {due.why}.")
             elif reply.is_ok:
                 self.say(f"There is nothing to verify in {program} yet.", "dim")

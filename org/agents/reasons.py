@@ -22,7 +22,7 @@ MECHANISMS: tuple[tuple[str, str, str], ...] = (
     ("warmup", "up", "the first gradients are large and badly scaled; a gentler start wastes fewer of them"),
     ("warmup", "down", "warmup spends steps of a short run at a rate that learns little"),
     ("embedding_lr", "up", "each embedding row sees few tokens, so it can take larger steps than the matrices"),
-    ("lr", "up", "with so few tokens the weights end far from settled; a larger step covers more ground"),
+    ("lr", "up", "in so short a run the weights end far from settled; a larger step covers more ground"),
     ("lr", "down", "steps this large bounce across the valley; a smaller one ends lower"),
     ("momentum", "up", "a longer average of gradients carries less noise into each step"),
     ("momentum", "down", "a run this short ends before a long average of gradients has caught up"),

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import click
 
-import org
 from org import files
+from org.cli import tasks
+from org.cli.tasks import INSTALLATION
 from org.cli.verb import as_json, print_json, say, verb
 from org.errors import BadInput, OrgError
 from org.home import Home
 
-INSTALLATION = Path(org.__file__).resolve().parents[1]
 PARTS = ("prompts", "comms", "worktrees")
 
 
 @verb(
     "init",
     "org init ~/research",
+    "org init ~/faster --task kernel",
     'org init my-org --code ../nanogpt --command "python train.py" --metric val_loss:lower --editable train.py',
 )
 @click.argument("folder", metavar="DIR")
@@ -34,7 +35,7 @@ PARTS = ("prompts", "comms", "worktrees")
 )
 @click.option("--editable", multiple=True, metavar="GLOB", help="What research may change. [train.py]")
 @click.option("--frozen", multiple=True, metavar="GLOB", help="What it may never change.")
-@click.option("--task", metavar="FILE", help="A charter to use.")
+@click.option("--task", metavar="NAME|FILE", help="What to work on: a folder of prompts/tasks/, or a charter file.")
 @as_json
 def init(
     folder: str,
@@ -54,18 +55,21 @@ def init(
         raise BadInput(f"{derived[0]} describes code of your own; name it with --code PATH")
     if task and derived:
         raise BadInput(f"--task brings a whole charter; write {derived[0]} into it instead")
-    if task:
+    ready_made = tasks.find(task) if task else None
+    if ready_made and code:
+        raise BadInput(f"--task {task} brings its own code; leave out --code, or name the charter file")
+    if task and not ready_made:
         text = from_file(Path(task), code)
     elif code:
         text = derive(source(code), command or "python train.py", metric or "val_bpb:lower", editable, frozen)
     else:
         text = from_file(INSTALLATION / "prompts" / "charter.yaml", None)
-    make(root, text, with_all=code is None)
+    make(root, text, with_all=code is None, task=ready_made.name if ready_made else None)
     if is_json:
         print_json({"home": str(root)})
     else:
         say(f"{root}: {', '.join(f'{part}/' for part in PARTS)}")
-        say(f"read {root / 'prompts' / 'charter.yaml'}, then: org --home {root} launch --chief 1 --juniors 8")
+        say(f"read {Home(root).charter}, then: org --home {root} launch --chief 1 --juniors 8")
 
 
 def check_room(root: Path) -> None:
@@ -136,11 +140,15 @@ def derive(code: Path, command: str, metric: str, editable: tuple[str, ...], fro
     return head + files.dump_yaml(row)
 
 
-def make(root: Path, charter_text: str, with_all: bool) -> None:
-    """Check the charter against the code in a place of its own, then bring the whole home into place at once."""
+def make(root: Path, charter_text: str, with_all: bool, task: str | None = None) -> None:
+    """Check the charter against the code in a place of its own, then bring the whole home into place at once. task: the
+    ready-made one it begins with."""
     with tempfile.TemporaryDirectory(prefix="org-init-") as staging:
         try:
-            _check(Home(Path(staging).resolve()), charter_text)
+            if task:
+                _check_task(task)
+            else:
+                _check(Home(Path(staging).resolve()), charter_text)
         except OrgError as error:
             text = str(error).replace(str(Path(staging).resolve()), str(root))
             raise type(error)(text) from None
@@ -150,7 +158,7 @@ def make(root: Path, charter_text: str, with_all: bool) -> None:
     except OSError as error:
         raise BadInput(f"{root} cannot be made: {error.strerror}; name a place you may write to") from None
     try:
-        _fill(Home(staged), charter_text, with_all)
+        _fill(Home(staged), charter_text, with_all, task)
         staged.chmod(0o755)
         if not root.exists():
             staged.rename(root)
@@ -171,13 +179,24 @@ def _check(home: Home, text: str) -> None:
     record.read_code(home, charter.from_plain(schema.charter(home.charter)))
 
 
-def _fill(home: Home, text: str, with_all: bool) -> None:
+def _check_task(name: str) -> None:
+    """A home of its own is not needed: a ready-made task's code lies beside its charter."""
+    from org import charter, schema
+    from org.lab import record
+
+    there = Home(INSTALLATION, as_task=name)
+    record.read_code(there, charter.from_plain(schema.charter(there.charter)))
+
+
+def _fill(home: Home, text: str, with_all: bool, task: str | None) -> None:
     ours = INSTALLATION / "prompts"
     if with_all and ours.is_dir():
-        shutil.copytree(ours, home.prompts)
+        tasks.copy(ours, home.prompts)
     elif (ours / "orgs").is_dir():
-        shutil.copytree(ours / "orgs", home.prompts / "orgs")
+        tasks.copy(ours / "orgs", home.prompts / "orgs")
     files.replace(home.charter, text)
+    if task:
+        files.replace(home.task_file, f"{task}\n")
     for place in (home.comms, home.worktrees):
         files.replace(place / ".gitignore", "*\n!README.md\n")
         readme = INSTALLATION / place.name / "README.md"

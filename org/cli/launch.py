@@ -6,11 +6,14 @@ import importlib.util
 import os
 import shutil
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from org import files
+from org.cli import tasks
 from org.cli.verb import Call, Count, as_json, pass_call, print_json, say, tell, verb
 from org.errors import BadInput, MissingTool, OrgError
 from org.home import Home, check_id
@@ -28,6 +31,7 @@ INSTALL = {
 @verb(
     "launch",
     "org launch --chief 1 --juniors 8 --agents offline --budget 5m",
+    "org launch --task kernel --budget 5m",
     "org launch --chief 0 --juniors 8 --dry-run",
     "org launch --detach",
 )
@@ -37,7 +41,7 @@ INSTALL = {
     "--agents", metavar="SPEC", help="offline, claude:4,codex:4, or cmd:'…'; default: what the org folder says."
 )
 @click.option("--org", "folder", metavar="NAME", help="The org folder under prompts/orgs/.")
-@click.option("--task", metavar="FILE", help="A charter to use, in a home that has not measured anything yet.")
+@click.option("--task", metavar="NAME|FILE", help="What to work on: a folder of prompts/tasks/, or a charter file.")
 @click.option("--devices", metavar="SPEC", help="auto, cpu:N, or GPU numbers such as 0,1.")
 @click.option("--budget", metavar="B", help="How long: 90s, 5m, 2h, or 100runs. Default: until `org stop`.")
 @click.option("--dry-run", is_flag=True, help="Print every worktree, branch, pane and device; make nothing.")
@@ -73,11 +77,14 @@ def launch(
         budget=roster.parse_budget(budget) if budget is not None else None,
     )
     home = call.home
-    if task is not None:
+    folder_of_task = tasks.find(task, home) if task is not None else None
+    if task is not None and folder_of_task is None:
         same_task(home, task)
-    plan = make_plan(home, options)
+    plan = make_plan(home, options, folder_of_task)
     if dry_run:
         return _print_plan(plan, is_json)
+    if folder_of_task is not None:
+        tasks.adopt(home, folder_of_task)
     from org.team import launch as launches
 
     launches.launch(home, plan, (lambda line: None) if is_json else say)
@@ -98,15 +105,18 @@ def launch(
     return None
 
 
-def make_plan(home: Home, options: Options) -> Plan:
-    """Check everything that can be wrong, then plan; makes nothing. Raises BadInput or MissingTool."""
+def make_plan(home: Home, options: Options, task: Path | None = None) -> Plan:
+    """Check everything that can be wrong, then plan; makes nothing. task: the folder of one to adopt. Raises BadInput,
+    MissingTool or Busy."""
     from org import charter as charters
     from org import schema
     from org.lab import record
     from org.team import roster, seats
     from org.world import devices
 
-    charter = charters.from_plain(schema.charter(home.charter))
+    # one that is not copied here yet is looked at where it is
+    source = home if task is None else replace(tasks.adopting(home, task), root=task.parents[2])
+    charter = charters.from_plain(schema.charter(source.charter))
     previous = roster.facts(home)
     name = options.org or previous.get("org") or roster.DEFAULT_ORG
     if not home.org_folder(name).is_dir():
@@ -116,7 +126,7 @@ def make_plan(home: Home, options: Options) -> Plan:
     there = [d.name for d in devices.discover(options.devices or previous.get("devices_spec") or "auto")]
     need_tools(charter)
     if not (home.record / "HEAD").is_file():
-        record.read_code(home, charter)
+        record.read_code(source, charter)
     plan = roster.plan(home, charter, folder, options, seats.all_seats(home), there, previous)
     need_programs(home, plan)
     return plan
@@ -151,8 +161,6 @@ def same_task(home: Home, task: str) -> None:
 
 
 def _text(path: str) -> str:
-    from pathlib import Path
-
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -221,7 +229,6 @@ def _stop_options(home: Home, seat: str | None, clean: bool) -> dict[str, Any]:
 def _command(home: Home, words: str) -> str:
     """A command line that works from where the person is."""
     import shlex
-    from pathlib import Path
 
     here = Path.cwd().resolve()
     own = Path(sys.executable).parent / "org"

@@ -76,6 +76,7 @@ def brief(call: Call, is_json: bool) -> None:
     if row:
         lines.append(f"You are {who} ({row['role']}) on program {row['program']}, worktree {row['worktree']}.")
     lines.append(f"Edit {', '.join(rules.editable)}; frozen: {', '.join(rules.frozen) or 'nothing else'}.")
+    lines.append(f"The rules are in {home.charter}.")
     lines.append(
         f"Metric {rules.metric.name}, {rules.metric.direction} is better; letters waiting: {mail.waiting(home, who)}."
     )
@@ -106,6 +107,7 @@ def _learned(verdict: object, description: str) -> str:
 @pass_call
 def audit(call: Call, file: str, is_json: bool) -> int | None:
     """Mark every number in FILE (- for stdin) that the ledger does not support. Exit 1 when there is one."""
+    from org import charter
     from org.evidence import audit as audits
     from org.lab import ledger
 
@@ -125,7 +127,7 @@ def audit(call: Call, file: str, is_json: bool) -> int | None:
         "wins": sum(v.outcome == "win" for v in verdicts),
         "verified": sum(v.tier == "verified" for v in verdicts),
     }
-    marks = audits.audit(text, book.verdicts, metrics, counts)
+    marks = audits.audit(text, book.verdicts, metrics, counts, charter.load(call.home).metric.name)
     if is_json:
         rows = [{"line": m.line, "text": m.text, "kind": m.kind, "ledger": m.ledger} for m in marks]
         print_json({"ok": not marks, "marks": rows})

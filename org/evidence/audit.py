@@ -40,13 +40,15 @@ def audit(
     verdicts: Mapping[str, Verdict],
     metrics: Mapping[str, Iterable[float]] | None = None,
     counts: Mapping[str, int] | None = None,
+    metric: str = "",
 ) -> list[Mark]:
     """Marks of a page, line by line; code, links and dates are not read.
 
     metrics: {experiment: every metric its runs had}. counts: {"experiments": 20, "wins": 3, …}; a count that is not
-    given is not checked. A number is supported when a fact rounds to it at the decimals it is written with.
+    given is not checked. metric: its name, a word beside which a number is a measurement. A number is supported when a fact rounds to it at the decimals it is written with.
     """
     metrics, counts = metrics or {}, counts or {}
+    measured = re.compile(f"{_MEASURED.pattern}|{re.escape(metric)}", re.IGNORECASE) if metric else _MEASURED
     marks: list[Mark] = []
     for number, line in enumerate(_SKIP.sub(_blank, text).split("\n"), 1):
         named = list(dict.fromkeys(_EXPERIMENT.findall(line)))
@@ -57,7 +59,7 @@ def audit(
         ]
         marks += [
             Mark(number, word, kind, said)
-            for word, kind, said in [*_counts(line, counts), *_numbers(line, named, verdicts, metrics)]
+            for word, kind, said in [*_counts(line, counts), *_numbers(line, named, verdicts, metrics, measured)]
         ]
         marks += [Mark(number, word, "contradicted", said) for word, said in _words(line, named, verdicts)]
     return marks
@@ -95,7 +97,11 @@ def _counts(line: str, counts: Mapping[str, int]) -> Iterable[Found]:
 
 
 def _numbers(
-    line: str, named: list[str], verdicts: Mapping[str, Verdict], metrics: Mapping[str, Iterable[float]]
+    line: str,
+    named: list[str],
+    verdicts: Mapping[str, Verdict],
+    metrics: Mapping[str, Iterable[float]],
+    measured: re.Pattern[str],
 ) -> Iterable[Found]:
     known = [verdicts[name] for name in named if name in verdicts]
     seen: set[int] = set()
@@ -111,7 +117,7 @@ def _numbers(
     for match in _NUMBER.finditer(line):
         if match.start() in seen or "." not in match[0]:
             continue  # whole numbers are too common to mean a measurement
-        if not named and not _MEASURED.search(line):
+        if not named and not measured.search(line):
             continue
         facts = (verdicts[name] for name in pool if name in verdicts)
         runs = (value for name in pool for value in metrics.get(name, ()))

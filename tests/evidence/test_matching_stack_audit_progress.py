@@ -159,6 +159,8 @@ def test_number_lint(line: str, kinds: list[str]) -> None:
 
 def test_metrics_of_runs_support_a_number() -> None:
     assert audit.audit("E0041 reached 1.9512 bpb", BOOK, {"E0041": [1.95118]}) == []
+    assert audit.audit("an accuracy of 0.9712", BOOK) == []
+    assert [mark.text for mark in audit.audit("an accuracy of 0.9712", BOOK, metric="accuracy")] == ["0.9712"]
 
 
 def test_citations_are_rendered_and_pass_the_lint() -> None:

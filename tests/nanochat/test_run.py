@@ -2,7 +2,9 @@
 
 import itertools
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +71,15 @@ def test_resume_begins_where_there_is_nothing_and_refuses_another_run(corpus, da
     summary_of(run("train", *args, "--resume"))
     done = run("train", *args, "--resume")
     assert done.returncode == 1 and "ended" in done.stderr
+
+
+def test_a_copy_of_the_folder_works_and_knows_no_org(corpus, dataset, tmp_path):
+    shutil.copytree(ROOT / "nanochat", tmp_path / "nanochat", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (tmp_path / "nanochat").glob("*.py"):
+        assert not re.search(r"^\s*(import|from) org\b", path.read_text(), re.MULTILINE)
+    args = command("train", *SHORT, "--data", corpus, "--steps", 2)
+    done = subprocess.run(args, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert summary_of(done)["steps"] == 2
 
 
 def test_seconds_count_from_the_end_of_the_first_step(corpus, dataset):

@@ -186,13 +186,18 @@ def test_every_parameter_is_trained_by_exactly_one_optimizer():
     assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
 
 
-def test_matmul_flops_by_hand():
+def test_flops_by_hand_of_two_shapes():
     # V 300, C 64, 2 layers of 4 CC (attention) + 8 CC (MLP), one gate of 2 heads x 32 channels
     matmul = 2 * 12 * 64 * 64 + 300 * 64 + 2 * 32
     model = train.GPT(SMALL)
     assert model.matmul_params() == matmul == 117_568
     # attention: QK^T and AV, 2 FLOPs a multiply-add, x3 with backward: 2 * 2 * 3 * C * T a layer
     assert model.flops_per_token() == 6 * matmul + 2 * 12 * 64 * 32 == 754_560
+    # C 128, 4 layers, gates of 4 heads on layers 1 and 3; layers 0 to 2 see 16 of 64 positions, the last one all
+    model = train.GPT(train.Config(1024, 4, 128, 32, 64, window_pattern="S"))
+    matmul = 4 * 12 * 128 * 128 + 1024 * 128 + 2 * 4 * 32
+    assert model.matmul_params() == matmul == 917_760
+    assert model.flops_per_token() == 6 * matmul + 12 * 128 * (3 * 16 + 64) == 5_678_592
 
 
 def test_windows_save_attention_flops():

@@ -97,6 +97,16 @@ class Home:
         return self.comms / "ledger.jsonl"
 
     @property
+    def ledger_tip(self) -> Path:
+        """Number and sum of the ledger's last line: what is cut off its end is missed here."""
+        return self.comms / "ledger.tip"
+
+    @property
+    def ledger_torn(self) -> Path:
+        """Half-written lines that were set aside, one a line."""
+        return self.comms / "ledger.torn"
+
+    @property
     def results_tsv(self) -> Path:
         return self.comms / "results.tsv"
 

@@ -1,13 +1,17 @@
 """comms/ledger.jsonl, the one record: append-only, one line an event, each line once. Every table is rendered from it.
 
 Two processes may append at once (one lock); a line whose key is already there is not written again, so every writer may
-be killed and repeat itself.
+be killed and repeat itself. Each line carries a sum of itself and of the sum before it, and `ledger.tip` the count and
+the last sum: what is changed, cut or put in by another hand is found by `problems`. Not a signature: agents share your
+user, and the copies in the record are what a careful forger meets next.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +23,8 @@ from org.records import Contract, RunResult, Verdict
 from org.world import git
 
 BRANCH = "refs/heads/ledger"
+SEAL = re.compile(rb'(\{.*), "sum": "([0-9a-f]{16})"\}', re.DOTALL)
+ENVELOPE = ("seq", "kind", "key", "t", "org", "sum")
 TSV_COLUMNS = (
     "commit",
     "metric",
@@ -95,13 +101,14 @@ class Ledger:
     def append(self, kind: str, key: str, data: dict[str, Any], sync: bool = True) -> dict[str, Any] | None:
         """Record one fact and return its line, or None when a line with this key is there already."""
         with files.locked(self.home.leases / "ledger"):
+            self._mend()
             self.refresh()
             if key in self._keys:
                 return None
-            last = self.book.rows[-1]["seq"] if self.book.rows else 0
+            last = self.book.rows[-1] if self.book.rows else {}
             facts = files.read_json(self.home.org_file) or {}
             row = {
-                "seq": last + 1,
+                "seq": last.get("seq", 0) + 1,
                 "kind": kind,
                 "key": key,
                 "t": files.utc_now(),
@@ -109,9 +116,32 @@ class Ledger:
                 **data,
             }
             failpoint(f"ledger.{kind}")
-            files.append_line(self.home.ledger, json.dumps(row, ensure_ascii=False, allow_nan=False), sync=sync)
+            line, total = _sealed(row, last.get("sum", ""))
+            files.append_line(self.home.ledger, line, sync=sync)
+            failpoint("ledger.tip")
+            files.replace(self.home.ledger_tip, f"{row['seq']} {total}\n")
             self.refresh()
             return row
+
+    def _mend(self) -> None:
+        """Set a torn last line aside: its writer died or found the disk full, and will say it again."""
+        try:
+            with self.home.ledger.open("rb+") as file:
+                data = file.read()
+                end = data.rfind(b"\n") + 1
+                if end == len(data):
+                    return
+                files.append_line(self.home.ledger_torn, data[end:].decode(errors="replace"))
+                file.truncate(end)
+        except FileNotFoundError:
+            return
+
+
+def _sealed(row: dict[str, Any], before: str) -> tuple[str, str]:
+    """`row` as the line to append, and its sum."""
+    body = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    total = hashlib.sha256(f"{before}{body}".encode()).hexdigest()[:16]
+    return f'{body[:-1]}, "sum": "{total}"}}', total
 
 
 def read(home: Home) -> Book:
@@ -163,46 +193,146 @@ def tsv(book: Book, metric: str = "metric") -> str:
 
 
 def problems(home: Home) -> list[dict[str, Any]]:
-    """Where the ledger, the record and the result files disagree, first line first; empty when all is well."""
-    found: list[dict[str, Any]] = []
-    lines = home.ledger.read_bytes().splitlines() if home.ledger.is_file() else []
-    expected = 1
+    """Where the ledger, its tip, the record and the result files disagree, first line first; empty when all is well."""
+    raw = home.ledger.read_bytes() if home.ledger.is_file() else b""
+    lines = raw.splitlines()
+    found = [_problem(len(lines), "has no end; the next line sets it aside")] if raw and raw[-1:] != b"\n" else []
+    rows: list[dict[str, Any]] = []
+    before, has_sums = "", False
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
             seq = int(row["seq"])
         except (ValueError, KeyError, TypeError):
-            found.append({"line": number, "what": "is not a ledger line"})
+            found.append(_problem(number, "is not a ledger line"))
             continue
+        expected = (rows[-1]["seq"] if rows else 0) + 1
         if seq != expected:
-            found.append({"line": number, "what": f"has sequence number {seq}, expected {expected}"})
-        expected = seq + 1
-        if row.get("kind") == "result":
-            found += _result_problems(home, number, row)
-    try:
-        kept = git.read_file(home.record, BRANCH, "ledger.jsonl") if git.resolve(home.record, BRANCH) else None
-    except OrgError as error:
-        found.append({"line": 0, "what": f"the record cannot be read: {error}"})
-        return found
-    for number, (ours, theirs) in enumerate(zip(lines, (kept or b"").splitlines(), strict=False), 1):
-        if ours != theirs:
-            found.append({"line": number, "what": "differs from the record's copy"})
-            break
-    if kept is not None and len(kept.splitlines()) > len(lines):
-        found.append({"line": len(lines) + 1, "what": "is in the record but no longer in the ledger"})
+            found.append(_problem(number, f"has sequence number {seq}, expected {expected}"))
+        seal = SEAL.fullmatch(line)
+        if seal:
+            total = hashlib.sha256(before.encode() + seal[1] + b"}").hexdigest()[:16]
+            if total != seal[2].decode():
+                found.append(_problem(number, "is not what was written here: its sum differs"))
+            has_sums = True
+        elif has_sums:
+            found.append(_problem(number, "carries no sum, and lines before it do"))
+        before = str(row.get("sum", ""))
+        rows.append(row)
+    found += _tip_problems(home, lines, rows, has_sums)
+    found += _record_problems(home, lines)
+    found += _file_problems(home, rows)
     return sorted(found, key=lambda p: p["line"])
 
 
-def _result_problems(home: Home, number: int, row: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    path = home.run(row["run"]) / "result.json"
-    result = files.read_json(path)
-    if result is None:
-        if row.get("status") != "lost":
-            yield {"line": number, "what": f"{row['run']} has no readable result.json"}
+def _problem(line: int, what: str) -> dict[str, Any]:
+    return {"line": line, "what": what}
+
+
+def _tip_problems(
+    home: Home, lines: list[bytes], rows: list[dict[str, Any]], has_sums: bool
+) -> Iterator[dict[str, Any]]:
+    """The tip may be one line behind, where a writer was killed between the two; else it is the last line."""
+    try:
+        seq, total = home.ledger_tip.read_text(encoding="utf-8").split()
+        at = int(seq)
+    except FileNotFoundError:
+        if has_sums:
+            yield _problem(len(lines), f"{home.ledger_tip.name} is missing")
         return
-    for name, value in result.items():
-        if name in row and row[name] != value:
-            yield {"line": number, "what": f"{row['run']}: {name} is {row[name]!r} here and {value!r} in result.json"}
+    except ValueError:
+        yield _problem(len(lines), f"{home.ledger_tip.name} is not `LINES SUM`")
+        return
+    last = int(rows[-1]["seq"]) if rows else 0
+    if last < at:
+        yield _problem(len(lines) + 1, f"and all after it are gone: {at} lines were written, {last} are left")
+    elif last > at + 1:
+        yield _problem(at + 2, f"was not written by the org: {home.ledger_tip.name} ends at {at}")
+    elif not any(row["seq"] == at and row.get("sum") == total for row in rows):
+        yield _problem(at, f"is not the one that {home.ledger_tip.name} names")
+
+
+def _record_problems(home: Home, lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    try:
+        if not git.resolve(home.record, BRANCH):
+            return
+        kept = (git.read_file(home.record, BRANCH, "ledger.jsonl") or b"").splitlines()
+        table = git.read_file(home.record, BRANCH, "results.tsv")
+    except OrgError as error:
+        yield _problem(0, f"the record cannot be read: {error}")
+        return
+    for number, (ours, theirs) in enumerate(zip(lines, kept, strict=False), 1):
+        if ours != theirs:
+            yield _problem(number, "differs from the record's copy")
+            break
+    if len(kept) > len(lines):
+        yield _problem(len(lines) + 1, "is in the record but no longer in the ledger")
+    shown = home.results_tsv.read_bytes() if home.results_tsv.is_file() else None
+    # a table that was rendered and not yet committed is newer than the record's
+    if shown != table and shown != tsv(read(home), _metric_of(shown)).encode():
+        yield _problem(0, f"{home.results_tsv.name} is not what the ledger says; the next verdict renders it again")
+
+
+def _metric_of(table: bytes | None) -> str:
+    """The metric's name in a table's head."""
+    head = (table or b"").decode(errors="replace").splitlines()[:1]
+    columns = head[0].split("\t") if head else []
+    return columns[1] if len(columns) > 1 else "metric"
+
+
+def _file_problems(home: Home, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each result and contract against its file, and each file of a run against the lines that must be there."""
+    results, launched = set(), set()
+    for number, row in enumerate(rows, 1):
+        match row.get("kind"):
+            case "launch":
+                launched.add(row.get("run"))
+            case "result":
+                results.add(row.get("run"))
+                yield from _result_problems(home, number, row)
+            case "experiment" if not row.get("refused"):
+                yield from _contract_problems(home, number, row)
+    for path in sorted(home.experiments.glob("E*/runs/*/result.json")):
+        run = f"{path.parents[2].name}/{path.parent.name}"
+        if run not in results and not files.is_locked(path.parent / "lock"):
+            yield _problem(len(rows) + 1, f"is missing: {run} has a result.json and no result line")
+        if run not in launched and (files.read_json(path) or {}).get("status") != "lost":
+            yield _problem(len(rows) + 1, f"is missing: {run} has a result.json and no launch line")
+
+
+def _result_problems(home: Home, number: int, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    run = row.get("run")
+    path = home.run(str(run)) / "result.json"
+    result = files.read_json(path)
+    if not isinstance(result, dict):
+        yield _problem(number, f"{run} has no readable result.json")
+        return
+    for name in sorted({*result, *row} - {*ENVELOPE}):
+        here, there = row.get(name, "nothing"), result.get(name, "nothing")
+        if here != there:
+            yield _problem(number, f"{run}: {name} is {here!r:.60} here and {there!r:.60} in result.json")
+
+
+def _contract_problems(home: Home, number: int, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    name = str(row.get("experiment"))
+    try:
+        there = files.read_yaml(home.contract(name))
+    except OrgError as error:
+        yield _problem(number, f"{name}: contract.yaml cannot be read: {error!s:.120}")
+        return
+    if there != contract_page(Contract.from_dict(row)):
+        yield _problem(number, f"{name}: contract.yaml is not the contract that was filed")
+
+
+def contract_page(contract: Contract) -> Any:
+    """What contract.yaml holds, for people: the contract without its empty fields."""
+    return _plain(contract.to_dict())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items() if v not in (None, (), [], "")}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def mean(values: list[float]) -> float:

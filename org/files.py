@@ -97,6 +97,20 @@ def read_json(path: Path) -> Any:
 def read_lines(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
     """JSON objects of the whole lines from byte `start` on, and the offset to go on from. Lines that do not parse are
     left out; an unfinished last line waits for its end."""
+    lines, end = whole_lines(path, start)
+    rows = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows, end
+
+
+def whole_lines(path: Path, start: int = 0) -> tuple[list[bytes], int]:
+    """The same, unparsed: lines without their ends, and the offset to go on from."""
     try:
         with path.open("rb") as file:
             file.seek(start)
@@ -104,15 +118,7 @@ def read_lines(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
     except FileNotFoundError:
         return [], start
     end = data.rfind(b"\n") + 1
-    rows = []
-    for line in data[:end].splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows, start + end
+    return data[:end].splitlines(), start + end
 
 
 # --- locks -------------------------------------------------------------------------------------------------------

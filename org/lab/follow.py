@@ -22,7 +22,7 @@ def queue(home: Home, book: ledger.Book) -> list[dict[str, Any]]:
     rows = []
     for contract in book.open():
         mine = [run for run in held if run.startswith(f"{contract.experiment}/")]
-        done = sum(1 for r in book.results.values() if r.experiment == contract.experiment)
+        done = sum(1 for run in book.results if run.startswith(f"{contract.experiment}/"))
         run = mine[0] if mine else None
         waiting = "its run to end" if mine else _waiting_for(home, bool(held))
         rows.append(

@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, overload
 
 from org import files
 from org.errors import OrgError
@@ -22,8 +21,14 @@ from org.home import Home
 from org.records import Contract, RunResult, Verdict
 from org.world import git
 
+T = TypeVar("T")
+
 BRANCH = "refs/heads/ledger"
 SEAL = re.compile(rb'(\{.*), "sum": "([0-9a-f]{16})"\}', re.DOTALL)
+# how every line of ours begins: what it is about is known without parsing the rest
+HEAD = re.compile(
+    rb'\{"seq": \d+, "kind": "(experiment|launch|result|verdict)", "key": "\1:([\w/.-]+)", "t": "([^"]*)"'
+)
 ENVELOPE = ("seq", "kind", "key", "t", "org", "sum")
 TSV_COLUMNS = (
     "commit",
@@ -39,43 +44,125 @@ TSV_COLUMNS = (
 )
 
 
-@dataclass
+class Rows(Sequence[dict[str, Any]]):
+    """The lines in their order, each parsed when it is first looked at: most verbs look at few of thousands."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes | dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, at: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, at: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        line = self._lines[at]
+        if isinstance(line, bytes):
+            try:
+                self._lines[at] = row = dict(json.loads(line))
+            except ValueError:
+                raise OrgError(
+                    f"ledger.jsonl: line {at % len(self) + 1} is damaged; see `org results --check`, and "
+                    "`git -C comms/record.git show ledger:ledger.jsonl` for the copy kept there"
+                ) from None
+            return row
+        return line
+
+    def append(self, line: bytes | dict[str, Any]) -> None:
+        self._lines.append(line)
+
+
+class Facts(Mapping[str, T]):
+    """What the latest line of each id says, made from it when it is first asked for; in the order of first lines."""
+
+    def __init__(self, rows: Rows, make: Callable[[dict[str, Any]], T]) -> None:
+        self._rows, self._make = rows, make
+        self._at: dict[str, int] = {}
+        self._made: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._made:
+            self._made[name] = self._make(self._rows[self._at[name]])
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._at
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._at)
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def put(self, name: str, at: int) -> None:
+        self._at[name] = at
+        self._made.pop(name, None)
+
+
 class Book:
     """The ledger folded: what is known, by id, in the order it became known."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    experiments: dict[str, Contract] = field(default_factory=dict)
-    launches: dict[str, dict[str, Any]] = field(default_factory=dict)
-    results: dict[str, RunResult] = field(default_factory=dict)
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
-    verdict_times: dict[str, str] = field(default_factory=dict)
-    heads: dict[str, dict[str, Any]] = field(default_factory=dict)  # program -> its last `head` line
-    refusals: list[dict[str, Any]] = field(default_factory=list)
-    org: list[dict[str, Any]] = field(default_factory=list)  # launches and stops of the organisation
+    def __init__(self) -> None:
+        self.rows = Rows()
+        self.experiments: Facts[Contract] = Facts(self.rows, Contract.from_dict)
+        self.launches: Facts[dict[str, Any]] = Facts(self.rows, dict)
+        self.results: Facts[RunResult] = Facts(self.rows, RunResult.from_dict)
+        self.verdicts: Facts[Verdict] = Facts(self.rows, Verdict.from_dict)
+        self.verdict_times: dict[str, str] = {}
+        self.heads: dict[str, dict[str, Any]] = {}  # program -> its last `head` line
+        self.refusals: list[dict[str, Any]] = []
+        self.org: list[dict[str, Any]] = []  # launches and stops of the organisation
 
     def open(self) -> list[Contract]:
         """Experiments without a verdict, oldest first: the queue is computed from these."""
-        return [c for name, c in self.experiments.items() if name not in self.verdicts]
+        return [self.experiments[name] for name in self.experiments if name not in self.verdicts]
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Fold in one ledger line; kinds of a later version are kept in `rows` and otherwise ignored."""
-        self.rows.append(row)
+    def add(self, line: bytes | dict[str, Any]) -> str | None:
+        """Fold in one ledger line and return its key; None for what is no line. Kinds of a later version are kept in
+        `rows` and otherwise ignored."""
+        head = HEAD.match(line) if isinstance(line, bytes) else None
+        if head:  # one of ours, as nearly all are: it says what it is about before it says the rest
+            kind, name, moment = (part.decode() for part in head.groups())
+            self._put(kind, name, moment)
+            self.rows.append(line)
+            return f"{kind}:{name}"
+        try:
+            row = json.loads(line) if isinstance(line, bytes) else line
+        except ValueError:
+            return None
+        if not isinstance(row, dict):
+            return None
         match row.get("kind"):
             case "experiment" if row.get("refused"):
                 self.refusals.append(row)
-            case "experiment":
-                self.experiments[row["experiment"]] = Contract.from_dict(row)
-            case "launch":
-                self.launches[row["run"]] = row
-            case "result":
-                self.results[row["run"]] = RunResult.from_dict(row)
-            case "verdict":
-                self.verdicts[row["experiment"]] = Verdict.from_dict(row)
-                self.verdict_times[row["experiment"]] = row["t"]
+            case "launch" | "result" as kind:
+                self._put(kind, row["run"], row["t"])
+            case "experiment" | "verdict" as kind:
+                self._put(kind, row["experiment"], row["t"])
             case "head":
                 self.heads[row["program"]] = row
             case "org":
                 self.org.append(row)
+        self.rows.append(row)
+        return str(row.get("key"))
+
+    def _put(self, kind: str, name: str, moment: str) -> None:
+        """The next line is about `name`."""
+        at = len(self.rows)
+        match kind:
+            case "experiment":
+                self.experiments.put(name, at)
+            case "launch":
+                self.launches.put(name, at)
+            case "result":
+                self.results.put(name, at)
+            case "verdict":
+                self.verdicts.put(name, at)
+                self.verdict_times[name] = moment
 
 
 class Ledger:
@@ -89,13 +176,13 @@ class Ledger:
 
     def refresh(self) -> Book:
         """The book with every whole line that is in the file now."""
-        rows, self._offset = files.read_lines(self.home.ledger, self._offset)
-        for row in rows:
-            self._keys.add(str(row.get("key")))
-            self.book.add(row)
+        lines, self._offset = files.whole_lines(self.home.ledger, self._offset)
+        for line in lines:
+            if (key := self.book.add(line)) is not None:
+                self._keys.add(key)
         return self.book
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> Rows:
         return self.refresh().rows
 
     def append(self, kind: str, key: str, data: dict[str, Any], sync: bool = True) -> dict[str, Any] | None:

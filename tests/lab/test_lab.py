@@ -17,6 +17,7 @@ from org import files
 from org.errors import BadInput, Refused
 from org.evidence import judge
 from org.lab import dispatch, follow, gate, ledger, record, runner, spec, stacks
+from org.records import Verdict
 from org.world import git, process
 
 
@@ -221,7 +222,8 @@ def test_a_run_that_ended_after_the_judge_looked_is_not_started_again(tiny_home,
     dispatcher = dispatch.Dispatcher(tiny_home)
     charter = charters.load(tiny_home)
     stale = {contract.experiment: judge.More((("candidate", contract.seeds[0]), ("baseline", 1)))}
-    dispatcher.ledger.refresh().verdicts.clear()  # as it was when the judge was asked
+    book = dispatcher.ledger.refresh()
+    book.verdicts = type(book.verdicts)(book.rows, Verdict.from_dict)  # none, as when the judge was asked
     settings = {"tiny": spec.setting(charter, "tiny", "cpu")}
     assert dispatcher._start(charter, dispatcher._prepare(charter), stale, settings) == []
 

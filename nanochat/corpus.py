@@ -6,6 +6,7 @@ Keeps to itself what `--data` may say and how files become documents. Knows no t
 import fcntl
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -165,17 +166,16 @@ def climbmix(n: int, shards: Path) -> Splits:
         import pyarrow  # noqa: F401  before the first of many megabytes is fetched
     except ModuleNotFoundError as error:
         raise Problem("climbmix is kept as parquet files, which pyarrow reads; pip install pyarrow") from error
-    from nanochat.fetch import fetch, sidecar  # 40 ms of urllib
+    from nanochat.fetch import fetch  # 40 ms of urllib
 
     shards.mkdir(parents=True, exist_ok=True)
     with (shards / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         paths = [fetch(_url(i), shards) for i in range(n)]
-        last = fetch(_url(LAST_SHARD), shards)
+    # it holds the hidden split, and trainers may read the folder of the others
+    with tempfile.TemporaryDirectory(prefix="nanochat-held-out-") as private:
+        last = fetch(_url(LAST_SHARD), Path(private))
         with last.open("rb") as file:
-            # it holds the hidden split, and trainers may read this folder: it stays no longer than it takes to open
-            last.unlink()
-            sidecar(last).unlink()
             held_out = _held_out(_column(file))
     return Splits(_Train(paths, frozenset(held_out["val"] + held_out["hidden"])), **held_out)
 

@@ -56,6 +56,9 @@ def _transfer(url: str, file: BinaryIO) -> str | None:
         file.truncate(0)  # whole already, or of something else: its end was never seen
         raise ConnectionError("what had been fetched before does not fit") from error
     with response:
+        if response.status == 206 and redirects.sha256 is None:
+            file.truncate(0)
+            raise ConnectionError("two halves that no checksum holds together")
         if response.status != 206:  # from the start, then
             file.truncate(0)
             start = 0

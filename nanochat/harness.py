@@ -12,6 +12,7 @@ import io
 import json
 import os
 import pickle
+import re
 import resource
 import sys
 import time
@@ -28,8 +29,21 @@ from nanochat.prepare import PRESETS
 # Training tokens per matmul parameter when --depth is the only dial turned: what `std` gives depth 2.
 TOKENS_PER_PARAM = 11
 
-# Dense bf16 tensor-core peaks in FLOP/s, from the data sheets, by a part of the device's name.
-PEAKS = {"H200": 989e12, "H100": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12, "A10": 125e12}
+# Dense bf16 tensor-core peaks in FLOP/s, from the data sheets, by the whole of the device's name: cut-down cards and
+# laptops carry the same letters.
+PEAKS = {
+    r"H100 PCIe": 756e12,
+    r"H100 NVL|H200 NVL": 835e12,
+    r"H100( 80GB HBM3| SXM5.*)?|H200|GH200.*": 989e12,
+    r"B200": 2250e12,
+    r"A100.*": 312e12,
+    r"L40S": 362e12,
+    r"GeForce RTX 4090": 165e12,
+    r"A10": 125e12,
+}
+
+# A run that reads its corpus more often than this says so: it is about something else than the preset's name says.
+EPOCHS = 4
 
 # ---- flags ----
 
@@ -40,9 +54,9 @@ def arguments(description: str, argv: list[str] | None = None) -> argparse.Names
     flags.add_argument("--preset", help=f"budget and shape: {', '.join(PRESETS)}; noise falls as it grows. [smoke]")
     flags.add_argument("--seed", type=int, default=1, help="of weights, data order and dropout; compare seed by seed")
     flags.add_argument("--out", type=Path, metavar="DIR", help="write DIR/checkpoint; without it nothing is kept")
-    flags.add_argument("--data", default="python", help="as for nanochat.prepare; numbers of two corpora don't compare")
+    flags.add_argument("--data", help="as for nanochat.prepare, default the preset's; two corpora don't compare")
     flags.add_argument(
-        "--depth", type=int, help="layers, all else follows; without --preset the horizon too. Compare at equal FLOPs"
+        "--depth", type=int, help="layers, width follows; alone, without preset and budget, batch and horizon too"
     )
     budget = flags.add_mutually_exclusive_group()
     budget.add_argument("--tokens", type=int, help="training tokens, instead of the preset's")
@@ -68,6 +82,8 @@ def arguments(description: str, argv: list[str] | None = None) -> argparse.Names
     for name in ("tokens", "steps", "flops", "depth", "threads", "save_every", "log_every"):
         if (value := getattr(args, name)) is not None and not 1 <= value < float("inf"):
             raise Problem(f"--{name.replace('_', '-')} is {value}, at least 1 is needed", code=2)
+    if not 0 <= args.seed < 2**63:
+        raise Problem(f"--seed is {args.seed}, 0 to 2**63 - 1 is needed", code=2)
     if args.seconds is not None and not 0 < args.seconds < float("inf"):
         raise Problem(f"--seconds is {args.seconds}, more than 0 is needed", code=2)
     if (args.save_every or args.resume) and args.out is None:
@@ -110,7 +126,8 @@ class Machine:
 
     def take(self, t: torch.Tensor) -> torch.Tensor:
         """`t` on the device; the copy overlaps what the device is doing."""
-        return t.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else t
+        # contiguous first: a strided copy would go through pageable memory, and wait
+        return t.contiguous().pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else t
 
     def mean(self, tensors: list[torch.Tensor]) -> None:
         """Replace each tensor by its mean over the ranks, in one exchange."""
@@ -133,7 +150,8 @@ class Machine:
     def peak_flops(self) -> float | None:
         """FLOP/s that no matmul here can beat: looked up for a GPU (all ranks'), measured for a CPU, None if unknown."""
         if self.device.type == "cuda":
-            known = next((peak for key, peak in PEAKS.items() if key in self.name), None)
+            named = self.name.removeprefix("NVIDIA ")
+            known = next((peak for pattern, peak in PEAKS.items() if re.fullmatch(pattern, named)), None)
             return known and known * self.world
         a, best = torch.randn(768, 768), float("inf")
         for _ in range(8):  # ~10 ms each; in CPU seconds, so that a neighbour's share of the core is not counted
@@ -177,10 +195,13 @@ def out_of_memory(machine: Machine, what: str, knob: str) -> Iterator[None]:
     """Turn an allocation that fails inside the block into one line that names what to lower."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        is_plain = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
-        if is_plain and "allocate memory" not in str(error) and "not enough memory" not in str(error):
-            raise  # of another kind
+    except (
+        MemoryError,
+        RuntimeError,
+    ) as error:  # torch's own OutOfMemoryError is the second; cuBLAS and CPU have words
+        words = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
+            raise
         raise Problem(f"out of memory on {machine.name} with {what}; lower {knob}") from error
 
 
@@ -189,7 +210,8 @@ def out_of_memory(machine: Machine, what: str, knob: str) -> Iterator[None]:
 
 class Clock:
     """How much of a run is spent: of its steps, or of its seconds. Seconds count from the end of the first step, which
-    holds imports, data and compilation and is an axis of its own."""
+    holds imports, data and compilation and is an axis of its own; a resumed process has such a step too. Work after the
+    last state that was kept is lost with its process and counted nowhere."""
 
     def __init__(self, machine: Machine, started: float, steps: int | None, seconds: float | None):
         """started: time.perf_counter() when the process began. Give steps or seconds."""
@@ -197,9 +219,13 @@ class Clock:
         self.first_step_s = 0.0  # from the start of the process
         self._started: float | None = None
         self.first_s = 0.0  # of the first step alone
-        self.train_s = 0.0  # after the first step, earlier processes of a resumed run included
+        self.train_s = self.busy_s = 0.0  # after the first step: by the wall clock, and of CPU time where that trains
         self.trained_steps = 0  # in train_s
-        self._mark: float | None = None
+        self.before_s = self.total_before_s = (
+            0.0  # of earlier processes of a resumed run: to their first step's end, in all
+        )
+        self.resumed = 0
+        self._mark: tuple[float, float] | None = None
 
     def start(self) -> None:
         """Before the first step."""
@@ -216,24 +242,53 @@ class Clock:
         """After every step. Waits for the device where seconds are the budget, else only after the first step."""
         if self._mark is None or self.seconds is not None:
             self.machine.wait()
-        now = time.perf_counter()
+        now = self._now()
         if self._mark is None:
-            self.first_step_s, self.first_s = now - self.started, now - (self._started or now)
+            self.first_step_s = self.before_s + now[0] - self.started
+            self.first_s = now[0] - (self._started or now[0])
         else:
-            self.train_s += now - self._mark
+            self._count(now)
             self.trained_steps += 1
         self._mark = now
+
+    def skip(self) -> None:
+        """What happened since the last tick is no training."""
+        self._mark = self._now() if self._mark else None
+
+    def _now(self) -> tuple[float, float]:
+        """Seconds of the wall clock, and of the processor: a busy neighbour moves the first alone."""
+        return time.perf_counter(), time.process_time() / torch.get_num_threads()
+
+    def _count(self, now: tuple[float, float]) -> None:
+        assert self._mark is not None
+        self.train_s += now[0] - self._mark[0]
+        self.busy_s += now[1] - self._mark[1]
+
+    def state(self) -> dict:
+        """What a resumed run goes on counting from."""
+        counts = {name: getattr(self, name) for name in ("train_s", "busy_s", "trained_steps", "resumed")}
+        return counts | {"before_s": self.first_step_s, "total_before_s": self.total_s()}
+
+    def restore(self, state: dict) -> None:
+        for name in ("train_s", "busy_s", "trained_steps", "before_s", "total_before_s"):
+            setattr(self, name, state[name])
+        self.resumed = state["resumed"] + 1
+
+    def total_s(self) -> float:
+        return self.total_before_s + time.perf_counter() - self.started
 
     def stop(self) -> None:
         """After the last step: count what the device still had to do."""
         self.machine.wait()
         if self._mark is not None and self.trained_steps:
-            self.train_s += time.perf_counter() - self._mark
+            self._count(self._now())
 
     def summary(self, steps: int, step_tokens: int, flops_per_token: int, eval_s: float, is_compiled: bool) -> dict:
         """What the run took: counts, seconds (first_step_s + train_s + eval_s is nearly total_s), speed, memory."""
         step_s = self.train_s / self.trained_steps if self.trained_steps else self.first_s
-        tokens_per_s, peak = step_tokens / step_s, self.machine.peak_flops()
+        is_cpu = self.machine.device.type == "cpu"
+        busy_s = self.busy_s / self.trained_steps if is_cpu and self.trained_steps else step_s
+        peak = self.machine.peak_flops()
         return {
             "steps": steps,
             "tokens": steps * step_tokens,
@@ -243,10 +298,12 @@ class Clock:
             "train_s": self.train_s,
             "compile_s": max(0.0, self.first_s - step_s) if is_compiled else 0.0,  # part of first_step_s
             "eval_s": eval_s,
-            "total_s": time.perf_counter() - self.started,
-            "tokens_per_s": tokens_per_s,
-            "mfu": flops_per_token * tokens_per_s / peak if peak else None,
-            "peak_flops": peak,  # of a GPU's bf16, looked up; of a CPU's fp32, measured now
+            "total_s": self.total_s(),
+            "resumed": self.resumed,
+            "tokens_per_s": step_tokens / step_s,
+            # of a GPU's bf16, looked up; of a CPU's fp32, measured now, and both in CPU seconds
+            "mfu": flops_per_token * step_tokens / busy_s / peak if peak else None,
+            "peak_flops": peak,
             "peak_mem_mb": self.machine.peak_mem_mb(),
             "device": self.machine.name,
             "devices": self.machine.world,
@@ -282,34 +339,35 @@ class Progress:
 # ---- files on disk ----
 
 
-def write_checkpoint(folder: Path, config: dict, tensors: dict[str, torch.Tensor], tokenizer: bytes) -> None:
-    """model.pt (weights only), config.json and the tokenizer: all that is needed to score the model or to sample.
-    What --resume would have needed goes."""
+def write_checkpoint(folder: Path, config: dict, tensors: dict[str, torch.Tensor], tokenizer: str) -> None:
+    """model.pt: config, weights and tokenizer, all that is needed to score the model or to sample, in one file, so that
+    they are of one run. What --resume would have needed goes."""
     weights = {name: t.detach().cpu() for name, t in tensors.items()}
-    _write(folder, "config.json", json.dumps(config, indent=1).encode())
-    _write(folder, "tokenizer.tiktoken", tokenizer)
-    _write(folder, "model.pt", _pickled(weights))
+    _write(folder, "model.pt", _pickled({"config": config, "weights": weights, "tokenizer": tokenizer}))
     (folder / "state.pt").unlink(missing_ok=True)
 
 
-def read_weights(folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
-    """(config, tensors on the CPU) of a checkpoint. Reads tensors only: a checkpoint cannot run code."""
+def read_checkpoint(folder: Path) -> dict:
+    """config, weights (tensors on the CPU) and tokenizer. Reads plain data only: a checkpoint cannot run code."""
+    path = folder / "model.pt"
     try:
-        config = json.loads((folder / "config.json").read_text())
-        return config, torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise Problem(
-            f"{folder} holds no checkpoint ({Path(error.filename).name} is missing); train one with --out"
-        ) from error
-    except (ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise Problem(f"{folder} holds a checkpoint that cannot be read: {str(error).splitlines()[0]:.100}") from error
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        if found.keys() >= {"config", "weights", "tokenizer"}:
+            return found
+        reason = "it is not one of ours"
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Problem(f"{folder} holds no checkpoint (model.pt is missing); train one with --out") from error
+    except (ValueError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or ["it is empty"])[0]
+    raise Problem(f"{path} cannot be read: {reason:.100}; train it again")
 
 
 def code_hash() -> str:
-    """Of every file of this folder's code: a run goes on under the code it began with, or not at all."""
+    """Of every file that training reads: a run goes on under the code it began with, or not at all."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
+        if path.name not in ("sample.py", "fetch.py"):
+            digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -317,7 +375,9 @@ class Keeper:
     """Keeps what an interrupted run needs to go on as if it had never stopped: DIR/checkpoint/state.pt, one file."""
 
     def __init__(self, folder: Path, facts: dict, machine: Machine, is_resumed: bool):
-        """facts: what has to be equal for two processes to be one run."""
+        """facts: what has to be equal for two processes to be one run, beside the machine."""
+        where = {"device": machine.device.type, "ranks": machine.world, "torch": str(torch.__version__)}
+        facts = facts | where
         self.file, self.facts, self.machine, self.is_resumed = folder / "state.pt", facts, machine, is_resumed
 
     def restore(self, held: dict[str, list[torch.Tensor]], clock: Clock) -> list[torch.Tensor]:
@@ -340,16 +400,16 @@ class Keeper:
             for name, tensors in held.items():
                 for t, kept in zip(tensors, state[name], strict=True):
                     t.copy_(kept)
-        clock.train_s, clock.trained_steps = state["train_s"], state["trained_steps"]
+        clock.restore(state["clock"])
         return list(state["losses"])
 
     def keep(self, held: dict[str, list[torch.Tensor]], clock: Clock, losses: list[torch.Tensor]) -> None:
-        if not self.machine.is_main:
-            return
-        clock_now = {"train_s": clock.train_s, "trained_steps": clock.trained_steps}
-        tensors = {name: [t.detach() for t in ts] for name, ts in held.items()}
-        state = {"facts": self.facts, **clock_now, **tensors, "losses": torch.stack(losses)}
-        _write(self.file.parent, self.file.name, _pickled(state))
+        """Write the state, outside the clock's seconds of training."""
+        if self.machine.is_main:
+            tensors = {name: [t.detach() for t in ts] for name, ts in held.items()}
+            state = {"facts": self.facts, "clock": clock.state(), **tensors, "losses": torch.stack(losses)}
+            _write(self.file.parent, self.file.name, _pickled(state))
+        clock.skip()
 
 
 def _pickled(value: object) -> bytes:
@@ -373,6 +433,17 @@ def _write(folder: Path, name: str, content: bytes) -> None:
 
 
 # ---- summary ----
+
+
+def epochs(tokens: int, train_tokens: int) -> float:
+    """How often the corpus was read. Says so where that is no longer what presets are meant for."""
+    times = tokens / train_tokens
+    if times > EPOCHS:
+        print(
+            f"nanochat: {times:.0f} times the same {train_tokens / 1e6:.1f} M tokens; more text is --data",
+            file=sys.stderr,
+        )
+    return times
 
 
 def print_summary(summary: dict) -> None:

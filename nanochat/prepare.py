@@ -47,6 +47,7 @@ class Preset(NamedTuple):
     seq_factor: int = 1  # times SEQ_LEN, and times EVAL_SEQ_LEN when val is scored
     rows_factor: int = 1  # times ROWS
     vocab_size: int = VOCAB_SIZE
+    data: str = "python"  # where --data says nothing
 
 
 # A GPU rung: 64 wide per layer, heads of 128, contexts of 2,048, 256 rows: 2**19 tokens a step at the default knobs.
@@ -60,16 +61,19 @@ _GPU = Preset(
     seq_factor=16,
     rows_factor=32,
     vocab_size=8192,
+    data="climbmix",
 )
 
 # The budgets live in the frozen file: a recipe may spend its tokens in other batches, it may not take more of them.
 PRESETS = {
-    "smoke": Preset(tokens=300 * 1024, eval_tokens=65_536),  # ~12 s on one core
-    "demo": Preset(tokens=600 * 1024, eval_tokens=131_072),  # ~24 s
-    "std": Preset(tokens=1800 * 1024, eval_tokens=262_144),  # ~75 s
-    "promote": Preset(tokens=900 * 1024, eval_tokens=262_144, depth_factor=2),  # ~150 s: does a win carry to depth 4?
+    "smoke": Preset(tokens=300 * 1024, eval_tokens=65_536),  # ~10 s on one quiet core
+    "demo": Preset(tokens=600 * 1024, eval_tokens=131_072),  # ~20 s
+    "std": Preset(tokens=1800 * 1024, eval_tokens=262_144),  # ~60 s
+    "promote": Preset(tokens=900 * 1024, eval_tokens=262_144, depth_factor=2),  # ~130 s: does a win carry to depth 4?
     "gpu8": _GPU,  # depth 8; `--data climbmix` is about one pass
-    "gpu12": _GPU._replace(tokens=3000 * 2**19, depth_factor=6),  # depth 12, as many tokens a parameter: `climbmix:24`
+    "gpu12": _GPU._replace(
+        tokens=3000 * 2**19, depth_factor=6, data="climbmix:24"
+    ),  # depth 12, as many tokens a parameter: `climbmix:24`
 }
 
 # Context when val is scored, whatever the recipe trains with: else a longer SEQ_LEN would win by seeing more.
@@ -165,10 +169,11 @@ def bits_per_byte(model, tokens: np.ndarray, token_bytes: np.ndarray, seq_len: i
     return nats / (float(np.log(2)) * n_bytes)
 
 
-def tokenizer(folder: Path):
-    """The tiktoken.Encoding of a prepared folder, for reading samples and for tools; training never needs it."""
-    lines = (folder / "tokenizer.tiktoken").read_bytes().splitlines()
-    return _encoding({base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)})
+def tokenizer(ranks: str):
+    """The tiktoken.Encoding of a prepared folder's tokenizer.tiktoken, for reading samples; training never needs it."""
+    return _encoding(
+        {base64.b64decode(token): int(rank) for token, rank in (row.split() for row in ranks.splitlines())}
+    )
 
 
 # ---- building ----

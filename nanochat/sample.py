@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from nanochat.command import Flags, Problem, exit_code
+from nanochat.harness import read_checkpoint
 from nanochat.prepare import tokenizer
 from nanochat.train import GPT, Cache, load
 
@@ -49,8 +50,8 @@ def main() -> None:
     flags.add_argument("--device", default="cpu", help="cpu or cuda; a small model is as fast on a CPU")
     args = flags.parse_args()
     check(args)
-    folder = args.run if (args.run / "config.json").exists() else args.run / "checkpoint"
-    model, encoding = load(folder, args.device), tokenizer(folder)
+    folder = args.run if (args.run / "model.pt").exists() else args.run / "checkpoint"
+    model, encoding = load(folder, args.device), tokenizer(read_checkpoint(folder)["tokenizer"])
     bos = encoding.n_vocab - 1
     text = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a token may end inside a character
     started, count = time.perf_counter(), 0

@@ -1,7 +1,7 @@
 """Train a small GPT on one core, one GPU or several, save it, print what it took. This is the file that research edits.
 
     python -m nanochat.train --preset smoke --seed 1 --out runs/a
-    torchrun --nproc-per-node 8 -m nanochat.train --preset gpu12 --out runs/b
+    torchrun --nproc-per-node 8 -m nanochat.train --preset gpu12 --out runs/b   # web text, fetched once
 
 Every constant below is a knob: one literal on one line, its range and its trade-off above it, a blank line around it
 (so that two edits to two knobs merge). Budgets, data, batches, the clock and the metric are in prepare.py and
@@ -19,16 +19,21 @@ if __name__ == "__main__":
     # Ctrl-C ends a run quietly at any moment, the second of imports included; the checkpoint is written whole or not
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
 
-import functools
 import gc
 import hashlib
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+try:  # here and not where it is used: the compiler cannot trace an import that fails
+    from flash_attn_interface import flash_attn_func as FLASH  # FlashAttention 3, for Hopper GPUs
+except ImportError:
+    FLASH = None
 
 from nanochat import harness
 from nanochat.command import Problem, exit_code
@@ -177,20 +182,27 @@ def rotate(x, cos, sin):
     return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
 
 
-def attention_mask(T: int, S: int, window: int | None, device, is_compiled: bool):
-    """How T queries, the last of S positions, see those up to their own and at most `window` back. None: all of them,
-    for which every device has a kernel; an int: the window, for FlashAttention 3; else a mask of torch's."""
-    if window is None or window >= S:
-        if T in (1, S):
-            return None
-        window = S
-    elif device.type == "cuda" and T == S and flash_attention():
-        return window
+class Flash(NamedTuple):
+    """A mask in FlashAttention 3's words."""
 
-    def sees(b, h, i, j):
-        return (j <= i + S - T) & (j > i + S - T - window)
+    left: int  # how many tokens before its own a query sees; -1: all
 
-    if device.type == "cuda" and is_compiled and T == S:
+
+def band(T: int, S: int, window: int):
+    """Whether query i of T, the last of S positions, sees position j: up to its own, at most `window` in all."""
+    return lambda b, h, i, j: (j <= i + S - T) & (j > i + S - T - window)
+
+
+def attention_mask(T: int, S: int, window: int | None, device, dtype, is_compiled: bool):
+    """How T queries, the last of S positions, see them, in the form of the kernel to use. None: every device has one."""
+    sees_all = window is None or window >= S
+    is_cuda = device.type == "cuda" and T == S
+    if FLASH and is_cuda and dtype == torch.bfloat16:
+        return Flash(-1 if sees_all else window - 1)
+    if sees_all and T in (1, S):
+        return None
+    sees = band(T, S, S if sees_all else window)
+    if is_cuda and is_compiled:
         from torch.nn.attention.flex_attention import create_block_mask
 
         return create_block_mask(sees, None, None, T, S, device)  # blocks that nobody sees are skipped
@@ -200,15 +212,10 @@ def attention_mask(T: int, S: int, window: int | None, device, is_compiled: bool
 
 def attend(q, k, v, mask, scale):
     """softmax(scale * q k^T, masked) v for (B, H, T, D) queries and (B, H, S, D) keys and values; causal."""
-    if (
-        q.is_cuda
-        and (mask is None or isinstance(mask, int))
-        and q.size(2) == k.size(2)
-        and (flash := flash_attention())
-    ):
-        window = (-1, -1) if mask is None else (mask - 1, 0)  # counts the tokens before the query's own
+    if isinstance(mask, Flash):
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-        y = flash(q, k, v, softmax_scale=scale or q.size(-1) ** -0.5, causal=True, window_size=window)
+        scale = scale or q.size(-1) ** -0.5
+        y = FLASH(q, k, v, softmax_scale=scale, causal=True, window_size=(mask.left, -1 if mask.left < 0 else 0))
         return (y[0] if isinstance(y, tuple) else y).transpose(1, 2)  # some versions return the log-sums too
     if mask is None or isinstance(mask, torch.Tensor):
         is_causal = mask is None and q.size(2) == k.size(2)
@@ -216,16 +223,6 @@ def attend(q, k, v, mask, scale):
     from torch.nn.attention.flex_attention import flex_attention
 
     return flex_attention(q, k, v, block_mask=mask, scale=scale)
-
-
-@functools.cache
-def flash_attention():
-    """FlashAttention 3's function, where it is installed (Hopper GPUs), else None."""
-    try:
-        from flash_attn_interface import flash_attn_func
-    except ImportError:
-        return None
-    return flash_attn_func
 
 
 class Attention(nn.Module):
@@ -331,6 +328,12 @@ class GPT(nn.Module):
             self.loss_chunk = torch.compile(loss_chunk, dynamic=False)
         return self.to(machine.device)
 
+    def uncompiled(self) -> "GPT":
+        """For evaluation, whose shapes are others: each would be compiled anew."""
+        self.is_compiled, self.tables, self.loss_chunk = False, {}, loss_chunk
+        self.__dict__.pop("trunk", None)
+        return self
+
     def trunk(self, tokens, cos, sin, masks, caches=None):
         """(B, T) -> (B, T, C) normed features in self.dtype."""
         x = x0 = norm(F.embedding(tokens, self.embed).to(self.dtype))
@@ -366,7 +369,7 @@ class GPT(nn.Module):
             angles = torch.arange(past, S, device=device)[:, None] * self.config.rope_base**-pairs  # (T, D/2)
             cos, sin = angles.cos()[:, None].to(self.dtype), angles.sin()[:, None].to(self.dtype)
             windows = [self.config.window(i) for i in range(self.config.n_layer)]
-            masks = {w: attention_mask(T, S, w, device, self.is_compiled) for w in set(windows)}
+            masks = {w: attention_mask(T, S, w, device, self.dtype, self.is_compiled) for w in set(windows)}
             self.tables[key] = cos, sin, [masks[w] for w in windows]
         return self.tables[key]
 
@@ -448,9 +451,13 @@ def lr_scale(progress: float) -> float:
 
 def load(path, device: str = "cpu") -> GPT:
     """The model of a checkpoint folder, in evaluation mode: whoever scores it calls this."""
-    config, weights = harness.read_weights(Path(path))
-    model = GPT(Config(**config))
-    model.load_state_dict(weights)
+    found = harness.read_checkpoint(Path(path))
+    try:
+        model = GPT(Config(**found["config"]))
+        model.load_state_dict(found["weights"])
+    except (TypeError, RuntimeError) as error:  # of a train.py that knew other parts
+        reason = str(error).splitlines()[0]
+        raise Problem(f"{path} is of another model than this train.py makes: {reason:.100}") from error
     return model.to(device).eval()
 
 
@@ -492,12 +499,13 @@ def train(
         clock.tick()
         progress = clock.progress(step + 1)
         is_due = progress_line.is_due(step, progress)
+        is_kept = bool(keeper and save_every and (step + 1) % save_every == 0 and progress < 1)
         # reading a loss stalls a GPU, and costs a CPU nothing
-        if (is_due or machine.device.type == "cpu") and not math.isfinite(number := loss.item()):
+        if (is_due or is_kept or machine.device.type == "cpu") and not math.isfinite(number := loss.item()):
             raise Problem(f"the loss is {number} at step {step}; a learning rate is too high")
         if is_due:
             progress_line.show(step, progress, number)
-        if keeper and save_every and (step + 1) % save_every == 0 and progress < 1:
+        if is_kept:
             keeper.keep(held, clock, losses)
     clock.stop()
     return torch.stack(losses)
@@ -509,13 +517,16 @@ def main() -> None:
     is_compiled = machine.device.type == "cuda" if args.compile is None else args.compile
     rung = PRESETS[args.preset or "smoke"]
     depth = args.depth or DEPTH * rung.depth_factor
+    has_budget = any((args.tokens, args.steps, args.flops, args.seconds))
     # the dial alone: a deeper model reads more tokens, in larger batches
-    is_dial = args.depth is not None and args.preset is None
+    is_dial = args.depth is not None and args.preset is None and not has_budget
     rows = ROWS * (max(1, depth // DEPTH) if is_dial else rung.rows_factor)
+    machine.share(rows)  # says at once what cannot be divided
 
-    dataset = load_data(args.data, rung.vocab_size)
+    dataset = load_data(args.data or rung.data, rung.vocab_size)
     config = config_for(depth, dataset.vocab_size, rung)
     step_tokens = rows * config.seq_len
+    folder, keeper = (args.out / "checkpoint" if args.out else None), None
     shape = f"{rows} rows of {config.seq_len} tokens a step at depth {depth}"
     with harness.out_of_memory(machine, shape, f"--depth, MICRO_TOKENS ({MICRO_TOKENS}) or ROWS ({ROWS})"):
         model = GPT(config).init(args.seed).on(machine, is_compiled)
@@ -524,23 +535,23 @@ def main() -> None:
             tokens = args.flops / model.flops_per_token()
         steps = args.steps or max(1, round(tokens / step_tokens))
         clock = Clock(machine, STARTED, None if args.seconds else steps, args.seconds)
-        folder, keeper = (args.out / "checkpoint" if args.out else None), None
         if folder:
             facts = {"seed": args.seed, "steps": clock.steps, "seconds": clock.seconds, "rows": rows, "depth": depth}
-            facts |= {"data_hash": dataset.data_hash, "code": harness.code_hash()}
+            facts |= {"data_hash": dataset.data_hash, "code": harness.code_hash(), "is_compiled": is_compiled}
             keeper = harness.Keeper(folder, facts, machine, args.resume)
         losses = train(model, dataset, args.seed, rows, clock, args.log_every, args.save_every, keeper)
-
-    summary: dict = {}
-    eval_started = time.perf_counter()
-    if not args.no_eval and machine.is_main:
-        scored, seq_len = dataset.val[: rung.eval_tokens + 1], EVAL_SEQ_LEN * rung.seq_factor
-        summary["val_bpb"] = bits_per_byte(model.eval(), scored, dataset.token_bytes, seq_len, rows=8)
-    eval_s = time.perf_counter() - eval_started
-    if not machine.is_main:
-        return
+        if not machine.is_main:
+            return
+        summary: dict = {}
+        eval_started = time.perf_counter()
+        if not args.no_eval:
+            scored, seq_len = dataset.val[: rung.eval_tokens + 1], EVAL_SEQ_LEN * rung.seq_factor
+            model.uncompiled().eval()
+            summary["val_bpb"] = bits_per_byte(model, scored, dataset.token_bytes, seq_len, rows=8)
+            summary["eval_tokens"] = (len(scored) - 1) // seq_len * seq_len
+        eval_s = time.perf_counter() - eval_started
     if folder:
-        tokenizer = (dataset.folder / "tokenizer.tiktoken").read_bytes()
+        tokenizer = (dataset.folder / "tokenizer.tiktoken").read_text()
         harness.write_checkpoint(folder, asdict(model.config), model.state_dict(), tokenizer)
     harness.print_summary(
         summary
@@ -550,9 +561,10 @@ def main() -> None:
             "params": sum(p.numel() for p in model.parameters()),
             "matmul_params": model.matmul_params(),
             **clock.summary(len(losses), step_tokens, model.flops_per_token(), eval_s, is_compiled),
+            "epochs": harness.epochs(len(losses) * step_tokens, len(dataset.train)),
             "data_hash": dataset.data_hash,
             "seed": args.seed,
-            "preset": args.preset or ("depth" if is_dial else "smoke"),
+            "preset": None if has_budget or is_dial else args.preset or "smoke",
             "depth": depth,
         }
     )

@@ -160,7 +160,7 @@ def plain(model, dataset, rows, steps, machine, has_muon: bool = True) -> None:
     rest += [] if has_muon else [(p, ADAMW_MATRIX_LR) for p in matrices]
     options = {"betas": (train.ADAM_BETA1, train.ADAM_BETA2), "eps": 1e-10, "weight_decay": 0.0}
     grouped = [{"params": [p], "lr": lr, "own": lr} for p, lr in rest]
-    adamw = torch.optim.AdamW(grouped, foreach=False, fused=False, **options)
+    adamw = torch.optim.AdamW(grouped, **({} if IS_CUDA else {"foreach": False, "fused": False}), **options)
     for step in range(steps):
         x, y = batch(dataset, 1, step, rows, model.config.seq_len)
         loss = reference.loss(machine.take(x), machine.take(y))
@@ -201,8 +201,8 @@ def speed_lines(seconds: dict[str, list[float]], tokens: int, flops: float, roof
 
 
 def speed() -> Iterator[str]:
-    """Blocks of each by turns, in both directions. The roofline is the best seen before each of our blocks: of wall
-    seconds, in which a neighbour can only lower it, so one round's own would flatter us."""
+    """Blocks of each by turns, in both directions. The roofline is the best seen before each of our blocks: in CPU
+    seconds, and a neighbour can only lower it, so one round's own would flatter us."""
     machine = harness.machine(threads=1)
     now = time.perf_counter if IS_CUDA else time.process_time
     for preset in ("gpu8",) if IS_CUDA else ("smoke", "promote"):
@@ -270,7 +270,7 @@ def worker(arm: str, seed: int, preset: str, matrix_lr: float) -> dict:
     """One run of an arm, in this process: what it scored, and that its FLOPs are the recipe's to within one step."""
     has_muon, has_value_embeddings = ARMS[arm]
     machine, rung = harness.machine(threads=1), PRESETS[preset]
-    dataset, rows = load_data(vocab_size=rung.vocab_size), train.ROWS * rung.rows_factor
+    dataset, rows = load_data(rung.data, rung.vocab_size), train.ROWS * rung.rows_factor
     config = train.config_for(train.DEPTH * rung.depth_factor, dataset.vocab_size, rung)
     recipe_flops = train.GPT(config).flops_per_token() * rung.tokens
     model = train.GPT(replace(config, value_embeddings=has_value_embeddings)).init(seed).on(machine, IS_CUDA)

@@ -115,7 +115,7 @@ def test_climbmix_from_end_to_end(hub, tmp_path):
     meta = prepare.write_referee("climbmix:2", tmp_path / "referee", vocab_size=400)
     assert meta["data_hash"] == dataset.data_hash
     assert dataset.vocab_size == 400
-    decode = prepare.tokenizer(dataset.folder).decode
+    decode = prepare.tokenizer((dataset.folder / "tokenizer.tiktoken").read_text()).decode
     assert decode(dataset.train.tolist()) == "".join(prepare.BOS + text for text in texts_of(0) + texts_of(1))
     held_out = [np.fromfile(tmp_path / "referee" / f"{name}.bin", np.uint16) for name in ("val", "hidden")]
     val, hidden = (decode(tokens.tolist()).split(prepare.BOS)[1:] for tokens in held_out)

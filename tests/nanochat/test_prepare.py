@@ -36,7 +36,7 @@ def test_split_bytes_equal_text_bytes(corpus, tmp_path):
 
 def test_tokens_decode_to_the_text(corpus, dataset):
     texts = texts_of(corpus)["train"]
-    decoded = prepare.tokenizer(dataset.folder).decode(dataset.train.tolist())
+    decoded = prepare.tokenizer((dataset.folder / "tokenizer.tiktoken").read_text()).decode(dataset.train.tolist())
     assert decoded == "".join(prepare.BOS + text for text in texts)
 
 
@@ -132,7 +132,7 @@ def test_tokens_are_on_disk_before_the_last_text_is_read(tmp_path, dataset, monk
             sizes.append(path.stat().st_size)
             yield "a few words, " * 400
 
-    n = prepare._write_tokens(path, prepare.tokenizer(dataset.folder), texts())
+    n = prepare._write_tokens(path, prepare.tokenizer((dataset.folder / "tokenizer.tiktoken").read_text()), texts())
     assert path.stat().st_size == 2 * n
     # what is read and not yet written is at most a batch, and what Python's file object buffers
     assert all(size > 2 * n * (i - 12) / 100 for i, size in enumerate(sizes))

@@ -1,6 +1,7 @@
 """What the commands share: one line for a mistake, an exit code, a sign of life. Knows nothing of data or models."""
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -28,8 +29,12 @@ def exit_code(main: Callable[[], None]) -> int:
         main()
         sys.stdout.flush()
     except Problem as error:
-        print(f"nanochat: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several ranks, all met it
+            print(f"nanochat: {error}", file=sys.stderr)
         return error.code
+    except BrokenPipeError:  # whoever read has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:  # a full disk, a folder that may not be written, a closed pipe
         where = f": {error.filename}" if error.filename else ""
         print(f"nanochat: {error.strerror or error}{where}", file=sys.stderr)

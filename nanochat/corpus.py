@@ -126,8 +126,16 @@ def _folder_files(root: Path) -> list[Path]:
     """Text files below `root`, sorted; nothing hidden."""
     if not root.is_dir():
         raise Problem(f"no folder {root}; --data takes `python`, `climbmix`, `climbmix:N` or a folder of text files")
-    paths = [p for p in root.rglob("*") if p.suffix in (".txt", ".md", ".py") and p.is_file()]
-    paths = sorted(p for p in paths if not any(part.startswith(".") for part in p.relative_to(root).parts))
+
+    def refuse(error: OSError):  # to pass over what cannot be read would make another corpus of it
+        raise error
+
+    paths = []
+    for folder, folders, files in os.walk(root, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        there = (Path(folder, name) for name in files if not name.startswith("."))
+        paths += [path for path in there if path.suffix in (".txt", ".md", ".py") and path.is_file()]
+    paths.sort()
     if not paths:
         raise Problem(f"{root} holds no .txt, .md or .py file; put text there or pass another --data")
     return paths

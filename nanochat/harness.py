@@ -1,46 +1,29 @@
-"""What a run is apart from its recipe: flags, machine, budget and clock, files on disk, progress, summary. Frozen for agents.
+"""What a run is apart from its recipe: flags, budget and clock, files on disk, progress, summary. Frozen for agents.
 
 Knows nothing of models: train.py hands it tensors and plain facts. Every rank of a `torchrun` calls it alike; rank 0
 alone writes and prints.
 """
 
 import argparse
-import atexit
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
 import pickle
-import re
-import resource
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import distributed as dist
 
 from nanochat.command import Flags, Problem
+from nanochat.machine import Machine
 from nanochat.prepare import PRESETS
 
 # Training tokens per matmul parameter when --depth is the only dial turned: what `std` gives depth 2.
 TOKENS_PER_PARAM = 11
-
-# Dense bf16 tensor-core peaks in FLOP/s, from the data sheets, by the whole of the device's name: cut-down cards and
-# laptops carry the same letters.
-PEAKS = {
-    r"H100 PCIe": 756e12,
-    r"H100 NVL|H200 NVL": 835e12,
-    r"H100( 80GB HBM3| SXM5.*)?|H200|GH200.*": 989e12,
-    r"B200": 2250e12,
-    r"A100.*": 312e12,
-    r"L40S": 362e12,
-    r"GeForce RTX 4090": 165e12,
-    r"A10": 125e12,
-}
 
 # A run that reads its corpus more often than this says so: it is about something else than the preset's name says.
 EPOCHS = 4
@@ -80,129 +63,18 @@ def arguments(description: str, argv: list[str] | None = None) -> argparse.Names
     if args.preset is not None and args.preset not in PRESETS:
         raise Problem(f"no preset {args.preset!r}; there are {', '.join(PRESETS)}", code=2)
     for name in ("tokens", "steps", "flops", "depth", "threads", "save_every", "log_every"):
-        if (value := getattr(args, name)) is not None and not 1 <= value < float("inf"):
-            raise Problem(f"--{name.replace('_', '-')} is {value}, at least 1 is needed", code=2)
+        most = {"threads": 1024, "depth": 10_000, "flops": 1e30}.get(name, 10**15)
+        if (value := getattr(args, name)) is not None and not 1 <= value <= most:
+            raise Problem(f"--{name.replace('_', '-')} is {value:.6g}, 1 to {most:.6g} is needed", code=2)
     if not 0 <= args.seed < 2**63:
         raise Problem(f"--seed is {args.seed}, 0 to 2**63 - 1 is needed", code=2)
     if args.seconds is not None and not 0 < args.seconds < float("inf"):
         raise Problem(f"--seconds is {args.seconds}, more than 0 is needed", code=2)
+    if args.data == "" or (args.out is not None and str(args.out) == "."):
+        raise Problem("--data or --out is empty; name a place, or leave the flag out", code=2)
     if (args.save_every or args.resume) and args.out is None:
         raise Problem("--save-every and --resume need a place to keep the state; pass --out DIR", code=2)
     return args
-
-
-# ---- machine ----
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The device of this process, and its place among the processes of one run."""
-
-    device: torch.device
-    dtype: torch.dtype  # of activations; master weights and optimizer state are fp32 everywhere
-    rank: int = 0
-    world: int = 1
-
-    @property
-    def is_main(self) -> bool:
-        return self.rank == 0
-
-    @property
-    def name(self) -> str:
-        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
-
-    def wait(self) -> None:
-        """Return when the device has done what it was given: before a clock is read."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def share(self, rows: int) -> slice:
-        """This rank's sequences out of a step's `rows`: the ranks together take what one device would."""
-        if rows % self.world:
-            raise Problem(
-                f"{rows} sequences a step do not divide among {self.world} ranks; change ROWS or their number"
-            )
-        return slice(self.rank, None, self.world)
-
-    def take(self, t: torch.Tensor) -> torch.Tensor:
-        """`t` on the device; the copy overlaps what the device is doing."""
-        # contiguous first: a strided copy would go through pageable memory, and wait
-        return t.contiguous().pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else t
-
-    def mean(self, tensors: list[torch.Tensor]) -> None:
-        """Replace each tensor by its mean over the ranks, in one exchange."""
-        if self.world == 1:
-            return
-        flat = torch.cat([t.flatten() for t in tensors])
-        dist.all_reduce(flat)
-        flat /= self.world
-        for t, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-            t.copy_(mean.view_as(t))
-
-    def from_main(self, number: float) -> float:
-        """Rank 0's number, on every rank: so that all of them end at the same step."""
-        if self.world == 1:
-            return number
-        shared = torch.tensor(number, dtype=torch.float64, device=self.device)
-        dist.broadcast(shared, 0)
-        return float(shared)
-
-    def peak_flops(self) -> float | None:
-        """FLOP/s that no matmul here can beat: looked up for a GPU (all ranks'), measured for a CPU, None if unknown."""
-        if self.device.type == "cuda":
-            named = self.name.removeprefix("NVIDIA ")
-            known = next((peak for pattern, peak in PEAKS.items() if re.fullmatch(pattern, named)), None)
-            return known and known * self.world
-        a, best = torch.randn(768, 768), float("inf")
-        for _ in range(8):  # ~10 ms each; in CPU seconds, so that a neighbour's share of the core is not counted
-            started = time.process_time()
-            a @ a
-            best = min(best, (time.process_time() - started) / torch.get_num_threads())
-        return 2 * 768**3 / best * self.world
-
-    def peak_mem_mb(self) -> float:
-        """Peak of this process: allocated device memory on CUDA, RSS on a CPU."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def machine(kind: str = "auto", threads: int | None = None) -> Machine:
-    """Find the device, set its threads and precision, and join the other ranks when `torchrun` started this process."""
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise Problem("--device cuda, but torch sees no CUDA device; use --device cpu")
-    torch.set_num_threads(threads or int(os.environ.get("OMP_NUM_THREADS") or 1))
-    world, rank, local = (int(os.environ.get(name, default)) for name, default in TORCHRUN)
-    is_cuda = kind != "cpu" and torch.cuda.is_available()
-    if is_cuda:
-        if local >= torch.cuda.device_count():
-            raise Problem(f"rank {rank} has no GPU: {torch.cuda.device_count()} are here; lower --nproc-per-node")
-        torch.cuda.set_device(local)
-        torch.set_float32_matmul_precision("high")  # TF32 for what is not bf16
-    if world > 1:
-        dist.init_process_group("nccl" if is_cuda else "gloo")
-        atexit.register(dist.destroy_process_group)
-    if is_cuda:
-        return Machine(torch.device("cuda", local), torch.bfloat16, rank, world)
-    return Machine(torch.device("cpu"), torch.float32, rank, world)
-
-
-TORCHRUN = (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0))
-
-
-@contextlib.contextmanager
-def out_of_memory(machine: Machine, what: str, knob: str) -> Iterator[None]:
-    """Turn an allocation that fails inside the block into one line that names what to lower."""
-    try:
-        yield
-    except (
-        MemoryError,
-        RuntimeError,
-    ) as error:  # torch's own OutOfMemoryError is the second; cuBLAS and CPU have words
-        words = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")
-        if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
-            raise
-        raise Problem(f"out of memory on {machine.name} with {what}; lower {knob}") from error
 
 
 # ---- budget and clock ----
@@ -312,21 +184,24 @@ class Clock:
 
 
 class Progress:
-    """One line on stderr that renews itself on a terminal; plain lines, every tenth of the run, in a log."""
+    """One line on stderr that renews itself on a terminal; plain lines, every tenth of the run and every half minute, in
+    a log."""
 
     def __init__(self, clock: Clock, step_tokens: int, every: int | None):
         self.clock, self.step_tokens, self.every = clock, step_tokens, every
         self.is_tty = sys.stderr.isatty()
-        self.shown = 0.0
+        self.shown, self.shown_at = 0.0, time.perf_counter()
 
     def is_due(self, step: int, progress: float) -> bool:
         """Whether to show the line after `step`; the last one always."""
-        if progress >= 1 or (self.every and (step + 1) % self.every == 0):
+        if progress >= 1 or step == 0 or time.perf_counter() - self.shown_at > 30:
+            return True
+        if self.every and (step + 1) % self.every == 0:
             return True
         return not self.every and progress >= self.shown + (0.01 if self.is_tty else 0.1) - 1e-9
 
     def show(self, step: int, progress: float, loss: float) -> None:
-        self.shown = progress
+        self.shown, self.shown_at = progress, time.perf_counter()
         if not self.clock.machine.is_main:
             return
         total = f"/{self.clock.steps}" if self.clock.steps else f" ({progress:.0%} of {self.clock.seconds:g} s)"
@@ -337,6 +212,16 @@ class Progress:
 
 
 # ---- files on disk ----
+
+
+# what torch.load raises for a file that is no checkpoint, or half of one
+UNREADABLE = (ValueError, RuntimeError, EOFError, AttributeError, IndexError, pickle.UnpicklingError)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the place of a checkpoint, and see that it can be written, before a run is spent on it."""
+    _write(folder, "probe", b"")
+    (folder / "probe").unlink()
 
 
 def write_checkpoint(folder: Path, config: dict, tensors: dict[str, torch.Tensor], tokenizer: str) -> None:
@@ -352,12 +237,12 @@ def read_checkpoint(folder: Path) -> dict:
     path = folder / "model.pt"
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-        if found.keys() >= {"config", "weights", "tokenizer"}:
+        if isinstance(found, dict) and found.keys() >= {"config", "weights", "tokenizer"}:
             return found
         reason = "it is not one of ours"
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise Problem(f"{folder} holds no checkpoint (model.pt is missing); train one with --out") from error
-    except (ValueError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         reason = (str(error).splitlines() or ["it is empty"])[0]
     raise Problem(f"{path} cannot be read: {reason:.100}; train it again")
 
@@ -384,6 +269,11 @@ class Keeper:
         """Bring back tensors and clock, in place; returns the losses so far, none for a fresh run.
         Raises Problem when the state is of another run."""
         if not self.is_resumed:
+            if self.file.exists() and self.machine.is_main:
+                print(
+                    f"nanochat: {self.file.parent} holds an interrupted run; it is replaced (--resume would go on with it)",
+                    file=sys.stderr,
+                )
             return []
         if not self.file.exists():
             if (self.file.parent / "model.pt").exists():
@@ -391,17 +281,17 @@ class Keeper:
             return []
         try:
             state = torch.load(self.file, map_location=self.machine.device, weights_only=True)
-        except (ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise Problem(f"{self.file} cannot be read; remove it to start again") from error
-        for name, value in self.facts.items():
-            if (was := state["facts"].get(name)) != value:
-                raise Problem(f"{self.file} is of another run: {name} was {was}, is {value}; pass another --out")
-        with torch.no_grad():
-            for name, tensors in held.items():
-                for t, kept in zip(tensors, state[name], strict=True):
-                    t.copy_(kept)
-        clock.restore(state["clock"])
-        return list(state["losses"])
+            for name, value in self.facts.items():
+                if (was := state["facts"].get(name)) != value:
+                    raise Problem(f"{self.file} is of another run: {name} was {was}, is {value}; pass another --out")
+            with torch.no_grad():
+                for name, tensors in held.items():
+                    for t, kept in zip(tensors, state[name], strict=True):
+                        t.copy_(kept)
+            clock.restore(state["clock"])
+            return list(state["losses"])
+        except (*UNREADABLE, KeyError, TypeError) as error:
+            raise Problem(f"{self.file} cannot be read as a state; remove it to start again") from error
 
     def keep(self, held: dict[str, list[torch.Tensor]], clock: Clock, losses: list[torch.Tensor]) -> None:
         """Write the state, outside the clock's seconds of training."""
@@ -426,7 +316,9 @@ def _write(folder: Path, name: str, content: bytes) -> None:
         temporary.write_bytes(content)
         temporary.replace(folder / name)
     except OSError as error:
-        raise Problem(f"cannot write {folder}: {error.strerror}; free some space or pass another --out") from error
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        what_next = "free some space" if is_full else "pass another --out"
+        raise Problem(f"cannot write {folder}: {error.strerror}; {what_next}") from error
     finally:
         with contextlib.suppress(OSError):  # gone, if all went well; without its folder there is none
             temporary.unlink()

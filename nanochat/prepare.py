@@ -9,14 +9,19 @@ Keeps to itself where the cache lies and how it is built; the text is corpus.py'
 only where tensors are made.
 """
 
+import signal
+import sys
+
+if __name__ == "__main__":
+    # Ctrl-C ends it quietly at any moment, the imports included
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+
 import base64
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -117,7 +122,8 @@ def load(data: str = "python", vocab_size: int = VOCAB_SIZE) -> Dataset:
     folder's names. Safe to call from several processes at once. Raises Problem."""
     name = fingerprint(data, vocab_size)
     folder = _indexed(name) or _build_cache(data, vocab_size, name)
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = _meta(folder)
+    assert meta is not None
     train, val = (np.memmap(folder / f"{split}.bin", dtype=np.uint16, mode="r") for split in ("train", "val"))
     token_bytes = np.fromfile(folder / "token_bytes.bin", dtype=np.uint16)
     return Dataset(folder, meta["data_hash"], meta["vocab_size"], train, val, token_bytes)
@@ -196,7 +202,10 @@ def build(data: str, vocab_size: int, folder: Path, encoded: tuple[str, ...]) ->
     texts = vars(corpus.splits(data, cache() / "climbmix"))
     if not all(any(True for _ in split) for split in texts.values()):
         n_bytes = sum(len(text) for split in texts.values() for text in split)
-        raise Problem(f"{data} holds too little text ({n_bytes / 1e3:.0f} kB) to split; give it a few hundred kB")
+        raise Problem(
+            f"{data} holds too little text to split: {n_bytes / 1e3:.0f} kB without copies and files that are not UTF-8; "
+            "give it a few hundred kB"
+        )
     ranks = _learn(texts["train"], vocab_size)
     encoding = _encoding(ranks)
     token_bytes = np.zeros(encoding.n_vocab, dtype=np.uint16)
@@ -229,6 +238,7 @@ def build(data: str, vocab_size: int, folder: Path, encoded: tuple[str, ...]) ->
         "vocab_size": encoding.n_vocab,
         "splits": splits,
         "fingerprint": fingerprint(data, vocab_size),
+        "sizes": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
         "filter_version": FILTER_VERSION,
         "versions": {name: corpus.version(name) for name in (*corpus.sources(data), "rustbpe", "tiktoken")},
     }
@@ -319,7 +329,17 @@ def _indexed(name: str) -> Path | None:
         folder = cache() / (cache() / "index" / name).read_text()
     except FileNotFoundError:
         return None
-    return folder if (folder / "meta.json").exists() else None
+    return folder if _meta(folder) else None
+
+
+def _meta(folder: Path) -> dict | None:
+    """meta.json of a folder that is whole, None for one that is not there or lost a part: it is built again."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        sizes = {name: (folder / name).stat().st_size for name in meta["sizes"]}
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return None
+    return meta if sizes == meta["sizes"] else None
 
 
 def _build_cache(data: str, vocab_size: int, name: str) -> Path:
@@ -336,7 +356,9 @@ def _build_cache(data: str, vocab_size: int, name: str) -> Path:
         with _temporary(cache()) as temporary:
             meta = build(data, vocab_size, temporary, encoded=("train", "val"))
             folder = cache() / meta["data_hash"]
-            _publish(temporary, folder)
+            if _meta(folder) is None:
+                shutil.rmtree(folder, ignore_errors=True)  # damaged, or none
+                _publish(temporary, folder)
         pointer = cache() / "index" / f"{name}.new"
         pointer.write_text(folder.name)
         pointer.replace(cache() / "index" / name)
@@ -350,6 +372,8 @@ def write_referee(data: str, folder: Path, vocab_size: int = VOCAB_SIZE) -> dict
     """
     name = fingerprint(data, vocab_size)
     if not (folder / "meta.json").exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise Problem(f"{folder} is there and is no folder of splits; name another, or an empty one")
         with _temporary(folder.parent) as temporary:
             build(data, vocab_size, temporary, encoded=("val", "hidden"))
             _publish(temporary, folder)
@@ -380,8 +404,8 @@ def _publish(temporary: Path, folder: Path) -> None:
         path.chmod(0o444)  # files only: a read-only folder would make `rm -rf` of the cache fail
     try:
         temporary.rename(folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not (folder / "meta.json").exists():
+    except OSError:
+        if _meta(folder) is None:
             raise
 
 
@@ -397,6 +421,8 @@ def main() -> None:
     )
     flags.add_argument("--referee", metavar="DIR", type=Path, help="write val and the hidden split there, no cache")
     args = flags.parse_args()
+    if not args.data:
+        raise Problem("--data is empty; it takes `python`, `climbmix`, `climbmix:N` or a folder of text files", code=2)
     if args.referee:
         folder, meta = args.referee, write_referee(args.data, args.referee, args.vocab)
     else:

@@ -3,9 +3,15 @@
 Text goes to stdout as it comes, speed to stderr. Reads nothing but the checkpoint's folder, and that as data only.
 """
 
+import signal
+import sys
+
+if __name__ == "__main__":
+    # Ctrl-C ends it quietly at any moment, the imports included
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+
 import argparse
 import codecs
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +35,8 @@ def generate(
     tokens = torch.tensor([prompt], device=device)  # (1, T)
     while True:
         logits = model(tokens, caches)[0, -1].cpu()  # (V,); drawn on the CPU: one seed, one text on every device
+        if not logits.isfinite().all():
+            raise Problem("the model's logits are not numbers; train it again")
         if top_k is not None:
             logits[logits < logits.topk(min(top_k, len(logits))).values[-1]] = -torch.inf
         if temperature == 0:
@@ -50,8 +58,15 @@ def main() -> None:
     flags.add_argument("--device", default="cpu", help="cpu or cuda; a small model is as fast on a CPU")
     args = flags.parse_args()
     check(args)
+    sys.stdout.reconfigure(errors="replace")  # a terminal may not know every character
     folder = args.run if (args.run / "model.pt").exists() else args.run / "checkpoint"
-    model, encoding = load(folder, args.device), tokenizer(read_checkpoint(folder)["tokenizer"])
+    model = load(folder, args.device)
+    try:
+        encoding = tokenizer(read_checkpoint(folder)["tokenizer"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Problem(f"{folder} has a tokenizer that cannot be read; train it again") from error
+    if encoding.n_vocab != model.config.vocab_size:
+        raise Problem(f"{folder} has a tokenizer of {encoding.n_vocab} ids for a model of {model.config.vocab_size}")
     bos = encoding.n_vocab - 1
     text = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a token may end inside a character
     started, count = time.perf_counter(), 0
@@ -73,8 +88,10 @@ def check(args: argparse.Namespace) -> None:
     """Raises Problem for a flag that cannot be meant."""
     if args.tokens < 1:
         raise Problem(f"--tokens is {args.tokens}, at least 1 is needed", code=2)
-    if not 0 <= args.temperature < float("inf"):
-        raise Problem(f"--temperature is {args.temperature}, 0 or more is needed", code=2)
+    if args.temperature != 0 and not 0.01 <= args.temperature <= 100:
+        raise Problem(f"--temperature is {args.temperature}, 0 or 0.01 to 100 is needed", code=2)
+    if not 0 <= args.seed < 2**63:
+        raise Problem(f"--seed is {args.seed}, 0 to 2**63 - 1 is needed", code=2)
     if args.top_k is not None and args.top_k < 1:
         raise Problem(f"--top-k is {args.top_k}, at least 1 is needed", code=2)
     if args.device not in ("cpu", "cuda") or (args.device == "cuda" and not torch.cuda.is_available()):

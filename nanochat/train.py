@@ -36,9 +36,11 @@ except ImportError:
     FLASH = None
 
 from nanochat import harness
+from nanochat import machine as machines
 from nanochat.command import Problem, exit_code
-from nanochat.harness import Clock, Machine
+from nanochat.harness import Clock
 from nanochat.kernels import cross_entropy, loss_chunk, norm, relu2
+from nanochat.machine import Machine
 from nanochat.optim import AdamW, Muon
 from nanochat.prepare import EVAL_SEQ_LEN, PRESETS, Dataset, Preset, batch, bits_per_byte
 from nanochat.prepare import load as load_data
@@ -158,6 +160,22 @@ class Config:
     rope_base: float = ROPE_BASE
     dropout: float = DROPOUT
 
+    def __post_init__(self):
+        """Raises Problem for a shape that no model has: of a knob out of its range, or of a checkpoint not ours."""
+        whole = ("vocab_size", "n_layer", "n_embd", "head_dim", "seq_len")
+        wrong = [name for name in whole if not isinstance(getattr(self, name), int) or getattr(self, name) < 1]
+        wrong += (
+            ["head_dim (even, and n_embd is a multiple of it)"]
+            if not wrong and (self.head_dim % 2 or self.n_embd % self.head_dim)
+            else []
+        )
+        wrong += ["window_pattern (S and L)"] if not self.window_pattern or set(self.window_pattern) - {*"SL"} else []
+        wrong += ["activation (relu2 or gelu)"] if self.activation not in ("relu2", "gelu") else []
+        at_least_0 = ("qk_norm_scale", "logit_softcap", "rope_base", "dropout")
+        wrong += [name for name in at_least_0 if not 0 <= getattr(self, name) < (1 if name == "dropout" else math.inf)]
+        if wrong:
+            raise Problem(f"no model has such a {wrong[0]}; look at the knobs of train.py")
+
     def window(self, layer: int) -> int | None:
         """How many tokens back a layer sees, its own included; None: all of them."""
         letter = self.window_pattern[layer % len(self.window_pattern)]
@@ -167,7 +185,7 @@ class Config:
 def config_for(depth: int, vocab_size: int, rung: Preset = PRESETS["smoke"]) -> Config:
     """The shape that follows from `depth` on a rung of the ladder."""
     head_dim = HEAD_DIM * rung.head_factor
-    width = math.ceil(ASPECT * rung.aspect_factor * depth / head_dim) * head_dim
+    width = math.ceil(ASPECT * rung.aspect_factor * depth / max(1, head_dim)) * head_dim
     return Config(vocab_size, n_layer=depth, n_embd=width, head_dim=head_dim, seq_len=SEQ_LEN * rung.seq_factor)
 
 
@@ -455,7 +473,7 @@ def load(path, device: str = "cpu") -> GPT:
     try:
         model = GPT(Config(**found["config"]))
         model.load_state_dict(found["weights"])
-    except (TypeError, RuntimeError) as error:  # of a train.py that knew other parts
+    except (TypeError, RuntimeError, AttributeError, Problem) as error:  # of a train.py that knew other parts
         reason = str(error).splitlines()[0]
         raise Problem(f"{path} is of another model than this train.py makes: {reason:.100}") from error
     return model.to(device).eval()
@@ -502,7 +520,7 @@ def train(
         is_kept = bool(keeper and save_every and (step + 1) % save_every == 0 and progress < 1)
         # reading a loss stalls a GPU, and costs a CPU nothing
         if (is_due or is_kept or machine.device.type == "cpu") and not math.isfinite(number := loss.item()):
-            raise Problem(f"the loss is {number} at step {step}; a learning rate is too high")
+            raise Problem(f"the loss is {number} at step {step}; lower a learning rate, or undo the last change")
         if is_due:
             progress_line.show(step, progress, number)
         if is_kept:
@@ -513,7 +531,7 @@ def train(
 
 def main() -> None:
     args = harness.arguments((__doc__ or "").partition("\n")[0])
-    machine = harness.machine(args.device, args.threads)
+    machine = machines.machine(args.device, args.threads)
     is_compiled = machine.device.type == "cuda" if args.compile is None else args.compile
     rung = PRESETS[args.preset or "smoke"]
     depth = args.depth or DEPTH * rung.depth_factor
@@ -521,14 +539,19 @@ def main() -> None:
     # the dial alone: a deeper model reads more tokens, in larger batches
     is_dial = args.depth is not None and args.preset is None and not has_budget
     rows = ROWS * (max(1, depth // DEPTH) if is_dial else rung.rows_factor)
+    if min(rows, SEQ_LEN, MICRO_TOKENS, ROPE_BASE) < 1 or not 0 <= max(ADAM_BETA1, ADAM_BETA2, MUON_MOMENTUM) < 1:
+        raise Problem("ROWS, SEQ_LEN, MICRO_TOKENS and ROPE_BASE are at least 1, betas and momentum below 1")
     machine.share(rows)  # says at once what cannot be divided
 
     dataset = load_data(args.data or rung.data, rung.vocab_size)
     config = config_for(depth, dataset.vocab_size, rung)
     step_tokens = rows * config.seq_len
     folder, keeper = (args.out / "checkpoint" if args.out else None), None
+    if folder and machine.is_main:
+        harness.prepare_folder(folder)
+    tokenizer = (dataset.folder / "tokenizer.tiktoken").read_text()  # now: a cache may be gone when the run ends
     shape = f"{rows} rows of {config.seq_len} tokens a step at depth {depth}"
-    with harness.out_of_memory(machine, shape, f"--depth, MICRO_TOKENS ({MICRO_TOKENS}) or ROWS ({ROWS})"):
+    with machines.out_of_memory(machine, shape, f"--depth, MICRO_TOKENS ({MICRO_TOKENS}) or ROWS ({ROWS})"):
         model = GPT(config).init(args.seed).on(machine, is_compiled)
         tokens = args.tokens or (harness.TOKENS_PER_PARAM * model.matmul_params() if is_dial else rung.tokens)
         if args.flops:
@@ -551,7 +574,6 @@ def main() -> None:
             summary["eval_tokens"] = (len(scored) - 1) // seq_len * seq_len
         eval_s = time.perf_counter() - eval_started
     if folder:
-        tokenizer = (dataset.folder / "tokenizer.tiktoken").read_text()
         harness.write_checkpoint(folder, asdict(model.config), model.state_dict(), tokenizer)
     harness.print_summary(
         summary

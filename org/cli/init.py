@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -69,7 +70,7 @@ def init(
         print_json({"home": str(root)})
     else:
         say(f"{root}: {', '.join(f'{part}/' for part in PARTS)}")
-        say(f"read {Home(root).charter}, then: org --home {root} launch --chief 1 --juniors 8")
+        say(f"read {Home(root).charter}, then: org --home {shlex.quote(str(root))} launch --chief 1 --juniors 8")
 
 
 def check_room(root: Path) -> None:

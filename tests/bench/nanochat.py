@@ -38,6 +38,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nanochat import harness, optim, train
+from nanochat import machine as machines
 from nanochat.prepare import EVAL_SEQ_LEN, PRESETS, batch, bits_per_byte
 from nanochat.prepare import load as load_data
 
@@ -203,7 +204,7 @@ def speed_lines(seconds: dict[str, list[float]], tokens: int, flops: float, roof
 def speed() -> Iterator[str]:
     """Blocks of each by turns, in both directions. The roofline is the best seen before each of our blocks: in CPU
     seconds, and a neighbour can only lower it, so one round's own would flatter us."""
-    machine = harness.machine(threads=1)
+    machine = machines.machine(threads=1)
     now = time.perf_counter if IS_CUDA else time.process_time
     for preset in ("gpu8",) if IS_CUDA else ("smoke", "promote"):
         rung = PRESETS[preset]
@@ -269,7 +270,7 @@ def start() -> Iterator[str]:
 def worker(arm: str, seed: int, preset: str, matrix_lr: float) -> dict:
     """One run of an arm, in this process: what it scored, and that its FLOPs are the recipe's to within one step."""
     has_muon, has_value_embeddings = ARMS[arm]
-    machine, rung = harness.machine(threads=1), PRESETS[preset]
+    machine, rung = machines.machine(threads=1), PRESETS[preset]
     dataset, rows = load_data(rung.data, rung.vocab_size), train.ROWS * rung.rows_factor
     config = train.config_for(train.DEPTH * rung.depth_factor, dataset.vocab_size, rung)
     recipe_flops = train.GPT(config).flops_per_token() * rung.tokens

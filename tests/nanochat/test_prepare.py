@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tiny_corpus import ROOT, command, one_line_without_traceback, run, write_corpus
 
+from nanochat import corpus as corpus_
 from nanochat import prepare
 from nanochat.corpus import documents, split
 
@@ -313,3 +314,35 @@ def test_an_unknown_flag_is_bad_usage_in_one_line():
     done = run("prepare", "--dat", "x", "--nonsense")
     assert done.returncode == 2
     assert one_line_without_traceback(done)
+
+
+@pytest.mark.parametrize("damage", ["train.bin", "val.bin", "meta.json", "token_bytes.bin"])
+def test_a_damaged_cache_is_built_again(corpus, tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    whole = prepare.load(str(corpus))
+    path = whole.folder / damage
+    for content in (None, b"", path.read_bytes()[:-1]):
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+        again = prepare.load(str(corpus))
+        assert again.data_hash == whole.data_hash and len(again.train) == len(whole.train)
+
+
+def test_a_place_for_the_referee_that_is_taken_is_named_at_once(corpus, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("")
+    for place in ("file", "full"):
+        done = run("prepare", "--data", corpus, "--referee", tmp_path / place)
+        assert done.returncode == 1 and str(tmp_path / place) in done.stderr
+        assert one_line_without_traceback(done)
+
+
+def test_a_folder_that_may_not_be_read_is_no_smaller_corpus(corpus, tmp_path, monkeypatch):
+    def refuse(root, onerror):
+        onerror(PermissionError(13, "Permission denied", str(root)))
+
+    monkeypatch.setattr(corpus_.os, "walk", refuse)  # root may read everything: the kernel would not refuse here
+    with pytest.raises(PermissionError):
+        prepare.fingerprint(str(corpus))

@@ -15,7 +15,9 @@ import torch
 import yaml
 from tiny_corpus import ROOT, command, one_line_without_traceback, run
 
+from nanochat import command as command_line
 from nanochat import harness, prepare, sample, train
+from nanochat import machine as machines
 
 SHORT = ("--depth", 1, "--preset", "smoke", "--device", "cpu", "--no-eval")
 
@@ -59,7 +61,7 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(corpus, dataset, tmp_path
 
 
 def test_a_resumed_clock_goes_on_counting():
-    machine = harness.machine("cpu", 1)
+    machine = machines.machine("cpu", 1)
     before = harness.Clock(machine, time.perf_counter() - 5.0, None, 10.0)
     before.start()
     before.tick()
@@ -74,6 +76,47 @@ def test_a_resumed_clock_goes_on_counting():
     after.skip()  # a checkpoint was written meanwhile
     after.tick()
     assert after.train_s == pytest.approx(8.0, abs=0.5) and after.trained_steps == 81
+
+
+def test_a_place_that_cannot_be_written_is_said_before_a_run_is_spent(corpus, dataset, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run("train", *SHORT, "--data", corpus, "--steps", 10**9, "--out", tmp_path / "file")
+    assert done.returncode == 1 and "cannot write" in done.stderr
+    assert one_line_without_traceback(done)
+
+
+def test_a_checkpoint_needs_no_cache_when_the_run_ends(corpus, dataset, cache_home, tmp_path):
+    own = tmp_path / "cache"
+    shutil.copytree(cache_home, own)
+    process = subprocess.Popen(
+        command("train", *SHORT, "--data", corpus, "--steps", 400, "--log-every", 1, "--out", tmp_path / "out"),
+        cwd=ROOT,
+        env=os.environ | {"XDG_CACHE_HOME": str(own)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    next(line for line in process.stderr if line.startswith("step 1/"))
+    shutil.rmtree(own)
+    process.communicate()
+    assert process.returncode == 0
+    assert harness.read_checkpoint(tmp_path / "out" / "checkpoint")["tokenizer"]
+
+
+def test_an_interrupted_run_is_not_replaced_without_a_word(corpus, dataset, tmp_path):
+    args = (*SHORT, "--data", corpus, "--steps", 12, "--out", tmp_path, "--save-every", 4)
+    killed_after(9, *args)
+    assert "holds an interrupted run" in run("train", *args).stderr
+    assert "interrupted" not in run("train", *args).stderr
+
+
+def test_a_foreign_state_is_one_line(corpus, dataset, tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    for foreign in ({"a": 1}, [1], {"facts": {}}):
+        torch.save(foreign, tmp_path / "checkpoint" / "state.pt")
+        done = run("train", *SHORT, "--data", corpus, "--steps", 2, "--out", tmp_path, "--resume")
+        assert done.returncode == 1 and "state.pt" in done.stderr
+        assert one_line_without_traceback(done)
 
 
 def test_resume_begins_where_there_is_nothing_and_refuses_another_run(corpus, dataset, tmp_path):
@@ -201,6 +244,9 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_written_checkpoint(corpus, d
         ("--save-every", 5),
         ("--device", "tpu"),
         ("--seed", -1),
+        ("--threads", 10**11),
+        ("--tokens", 10**20),
+        ("--data", ""),
     ],
 )
 def test_flags_that_cannot_be_meant_are_bad_usage(flags):
@@ -210,7 +256,7 @@ def test_flags_that_cannot_be_meant_are_bad_usage(flags):
 
 
 def test_the_peak_is_measured_on_a_cpu_and_never_a_guess_on_a_gpu(monkeypatch):
-    cpu = harness.machine("cpu", 1)
+    cpu = machines.machine("cpu", 1)
     assert 1e9 < cpu.peak_flops() < 1e13
     names = {
         "NVIDIA H100 80GB HBM3": 989e12,
@@ -225,7 +271,7 @@ def test_the_peak_is_measured_on_a_cpu_and_never_a_guess_on_a_gpu(monkeypatch):
     }
     for name, peak in names.items():
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
-        assert harness.Machine(torch.device("cuda", 0), torch.bfloat16).peak_flops() == peak
+        assert machines.Machine(torch.device("cuda", 0), torch.bfloat16).peak_flops() == peak
 
 
 @pytest.fixture
@@ -258,7 +304,13 @@ def test_what_is_drawn_depends_on_seed_temperature_and_top_k_alone(checkpoint):
 
 @pytest.mark.parametrize(
     ("flags", "code"),
-    [(("--tokens", 0), 2), (("--temperature", -1), 2), (("--top-k", 0), 2), (("--device", "cuda:7"), 2)],
+    [
+        (("--tokens", 0), 2),
+        (("--temperature", 1e-300), 2),
+        (("--seed", 2**64), 2),
+        (("--top-k", 0), 2),
+        (("--device", "cuda:7"), 2),
+    ],
 )
 def test_sampling_flags_that_cannot_be_meant_are_bad_usage(flags, code, tmp_path):
     done = run("sample", tmp_path, *flags)
@@ -266,13 +318,36 @@ def test_sampling_flags_that_cannot_be_meant_are_bad_usage(flags, code, tmp_path
     assert one_line_without_traceback(done)
 
 
-def test_a_folder_without_a_checkpoint_or_with_a_broken_one_is_one_line(checkpoint, tmp_path):
+def test_a_folder_without_a_checkpoint_or_with_a_broken_one_is_one_line(checkpoint, tmp_path, monkeypatch, capfd):
     assert "holds no checkpoint" in run("sample", tmp_path).stderr
     model = checkpoint / "checkpoint" / "model.pt"
-    model.write_bytes(model.read_bytes()[:1000])
+    whole, found = model.read_bytes(), harness.read_checkpoint(checkpoint / "checkpoint")
+    model.write_bytes(whole[:1000])
     done = run("sample", checkpoint)
     assert done.returncode == 1 and "cannot be read" in done.stderr
     assert one_line_without_traceback(done)
+    config, weights = found["config"], found["weights"]
+    broken = [
+        b"",
+        [1, 2],
+        {**found, "config": []},
+        {**found, "config": {**config, "n_layer": "x"}},
+        {**found, "config": {**config, "activation": "evil"}},
+        {**found, "config": {**config, "n_layer": 3}},
+        {**found, "weights": {}},
+        {**found, "tokenizer": "junk"},
+        {**found, "tokenizer": None},
+        {**found, "weights": {name: w * float("nan") for name, w in weights.items()}},
+    ]
+    for content in broken:  # in one process: ten starts would take ten seconds
+        if isinstance(content, bytes):
+            model.write_bytes(content)
+        else:
+            torch.save(content, model)
+        monkeypatch.setattr(sys, "argv", ["sample", str(checkpoint), "--tokens", "3"])
+        capfd.readouterr()
+        assert command_line.exit_code(sample.main) == 1, content
+        assert capfd.readouterr().err.startswith("nanochat: ")
 
 
 def test_a_corpus_read_too_often_is_said(corpus, dataset, tmp_path):

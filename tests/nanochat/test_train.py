@@ -18,6 +18,7 @@ import yaml
 from tiny_corpus import ROOT, command, one_line_without_traceback, run
 
 from nanochat import harness, prepare, train
+from nanochat import machine as machines
 
 SMALL = train.Config(vocab_size=300, n_layer=2, n_embd=64, head_dim=32, seq_len=32)
 
@@ -151,7 +152,7 @@ def test_a_cache_gives_the_logits_of_the_whole(tokens):
 def test_bf16_activations_give_nearly_the_same_loss(tokens):
     model = trained_a_little()
     exact = model.loss(tokens[:, :-1], tokens[:, 1:]).item()
-    model.on(harness.Machine(torch.device("cpu"), torch.bfloat16), is_compiled=False)
+    model.on(machines.Machine(torch.device("cpu"), torch.bfloat16), is_compiled=False)
     loss = model.loss(tokens[:, :-1], tokens[:, 1:])
     loss.backward()
     assert loss.item() == pytest.approx(exact, rel=0.02)
@@ -161,7 +162,7 @@ def test_bf16_activations_give_nearly_the_same_loss(tokens):
 
 def test_accumulated_parts_give_the_gradient_of_the_whole(dataset, monkeypatch):
     seen = []
-    monkeypatch.setattr(harness.Machine, "mean", lambda self, tensors: seen.append([t.clone() for t in tensors]))
+    monkeypatch.setattr(machines.Machine, "mean", lambda self, tensors: seen.append([t.clone() for t in tensors]))
     for tokens_at_once in (10**6, 3 * train.SEQ_LEN):  # all 8 rows; 3 + 3 + 2
         monkeypatch.setattr(train, "MICRO_TOKENS", tokens_at_once)
         train.train(train.GPT(train.config_for(2, dataset.vocab_size)).init(1), dataset, 1, 8, clock(steps=1))
@@ -183,7 +184,7 @@ def test_dropout_draws_from_a_generator_of_its_own(dataset):
 
 
 def clock(steps=None, seconds=None):
-    return harness.Clock(harness.machine("cpu", 1), 0.0, steps, seconds)
+    return harness.Clock(machines.machine("cpu", 1), 0.0, steps, seconds)
 
 
 def parameter_hash(model) -> str:
@@ -287,6 +288,24 @@ def test_a_checkpoint_of_another_model_is_one_line(tmp_path):
     harness.write_checkpoint(tmp_path, {"smear": True}, {}, "")
     with pytest.raises(prepare.Problem, match="is of another model"):
         train.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"head_dim": 31},
+        {"n_layer": 0},
+        {"n_layer": 2.5},
+        {"window_pattern": ""},
+        {"window_pattern": "XQ"},
+        {"activation": "silu"},
+        {"dropout": 1.5},
+        {"logit_softcap": -5.0},
+    ],
+)
+def test_a_shape_that_no_model_has_is_one_line(wrong):
+    with pytest.raises(prepare.Problem, match=f"no model has such a {next(iter(wrong))}"):
+        variant(**wrong)
 
 
 def test_every_step_gets_its_own_batch_learning_rate_and_decay(dataset, monkeypatch):

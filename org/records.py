@@ -185,6 +185,7 @@ class RunResult(Record):
     compile_s: float | None = None
     eval_s: float | None = None
     total_s: float | None = None  # of the whole run, by the org's clock: what the device was held for
+    cpu_s: float | None = None  # processor seconds of the whole training tree, by the org's count
     vram_mb: float | None = None  # peak memory of the process tree (RSS on a CPU)
     data_hash: str | None = None
     software: str | None = None

@@ -37,6 +37,7 @@ VERBS = {
     "plot": ("standup", "draw the progress: SVG and PNG"),
     "audit": ("standup", "hold the numbers of a text against the ledger"),
     "brief": ("standup", "a short page to start or resume a seat's work with"),
+    "bench": ("bench", "what the rules of evidence keep and cost, on planted truth"),
     "doctor": ("doctor", "check tools, charter, record; say what was mended"),
     "office": ("office", ""),  # what `org launch` runs in its own window; not for people
 }

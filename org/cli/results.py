@@ -47,13 +47,19 @@ def _summary(book: Any) -> str:
     verdicts = list(book.verdicts.values())
     wins = [verdict for verdict in verdicts if verdict.outcome == "win"]
     verified = sum(verdict.tier == "verified" for verdict in wins)
-    return f"{len(book.results)} runs, {len(verdicts)} verdicts, {len(wins)} wins of which {verified} verified"
+    from org.evidence import stack
+
+    credited = [credit.member for credit in stack.credits(book.moves).values() if credit.outcome == "helps"]
+    and_credits = f", {len(credited)} members of stacks credited" if credited else ""
+    return f"{len(book.results)} runs, {len(verdicts)} verdicts, {len(wins)} wins of which {verified} verified{and_credits}"
 
 
 def rows(book: Any) -> list[dict[str, Any]]:
     """The rows of `--json`: every experiment, oldest first; one without a verdict has null."""
     from org.cli.run import verdict_row
+    from org.evidence import stack
 
+    credits = stack.credits(book.moves)
     return [
         {
             "experiment": name,
@@ -67,14 +73,27 @@ def rows(book: Any) -> list[dict[str, Any]]:
             "verdict": verdict_row(book.verdicts.get(name)),
             "stage": contract.stage,
             "members": list(contract.members),
+            "credit": _credit_row(credits.get(name)),
         }
         for name, contract in book.experiments.items()
     ]
 
 
+def _credit_row(credit: Any) -> dict[str, Any] | None:
+    """What leave-one-out found a member of a passed stack to be worth; None for what is in no such stack."""
+    if credit is None:
+        return None
+    return {name: getattr(credit, name) for name in ("experiment", "outcome", "effect", "se", "z")}
+
+
+CREDITS = {"helps": "credited in {}", "inert": "left {}", "unknown": "in {}, no credit"}
+
+
 def _line(row: dict[str, Any]) -> list[str]:
     verdict = row["verdict"] or {}
     marks = [m for m in (verdict.get("tier"), "reported" if verdict.get("trust") == "reported" else None) if m]
+    if row["credit"]:
+        marks.append(CREDITS[row["credit"]["outcome"]].format(row["credit"]["experiment"]))
     said = verdict.get("outcome", "open") + (f" ({', '.join(marks)})" if marks else "")
     effect, se, z = verdict.get("effect"), verdict.get("se"), verdict.get("z")
     number = "-" if effect is None else f"{effect:+.4f}" + (f" ± {se:.4f}" if se is not None else "")

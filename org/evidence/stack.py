@@ -1,11 +1,67 @@
-"""Which tentative wins are verified together, and what follows when the stack fails. Pure; merges nothing."""
+"""Which tentative wins are verified together, what follows when the stack fails, and what each member is worth when it
+passed. Pure; merges nothing, starts nothing.
+
+    members -> stack judged -> passed: the head moves, each member owes a credit -> its removal is judged on the stack's seeds
+                            -> failed: halves, once                                helps: credited; does not: dropped
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from org.records import Contract, Verdict
+from org.evidence import stats
+from org.records import Contract, Record, Rules, Verdict
+
+STACK_OF = 4  # tentative wins that are verified together
+# A removal's harm in standard errors, by the number of looks that are left: two of the stack's own seeds, all of them, as
+# many again. Most are decided before the last. Of the nulls that a passed stack carries 1 in 50 is credited, of members
+# of 2 sigma 14 in 15 (`org bench stats`); one threshold of 1.64 on four seeds: 1 in 15, and 5 in 6.
+HELPS_Z = (2.33, 2.58, 2.58)  # at or above: credited
+INERT_Z = (2.33, 0.7, 0.0)  # below: it leaves; between the two it is looked at again
+
+
+@dataclass(frozen=True)
+class Credit(Record):
+    """What one member adds to the head `commit`: the head less the head without it, seed by seed on the stack's seeds.
+
+    `helps`: its removal was measured to hurt. `inert`: it was not, so the member leaves the head. `unknown`: the removal
+    could not be measured, and the member stays without a credit.
+    """
+
+    program: str
+    experiment: str  # the stack whose seeds and runs this rests on
+    commit: str
+    member: str
+    tree: str  # the head without the member
+    outcome: Literal["helps", "inert", "unknown"]
+    effect: float | None
+    se: float | None
+    z: float | None  # positive when the member helps
+    without: str = ""  # the commit of that tree, what the head becomes when the member leaves
+    runs: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Owing:
+    """A program's head and what is known of its members: `due` have no credit on this head yet, `inert` are to leave it."""
+
+    program: str
+    experiment: str
+    commit: str
+    tree: str
+    due: tuple[str, ...]  # the smallest first: the likeliest to leave, and what follows is measured without it
+    inert: tuple[Credit, ...] = ()
+    removed: tuple[str, ...] = ()  # taken out since that stack
+    seeds: tuple[int, ...] = ()  # fresh ones: for the head's bank, and for a second look
+
+    @property
+    def leaves(self) -> Credit | None:
+        """The member to take out next. At once and one at a time: of two that undo each other each alone looks inert, and
+        what is measured after this one stands on the head without it."""
+        return self.inert[0] if self.inert else None
 
 
 def members(
@@ -13,12 +69,14 @@ def members(
     verdicts: Mapping[str, Verdict],
     heads: Mapping[str, Mapping[str, Any]],
     program: str,
-    head: str = "",
-    limit: int = 4,
+    head: str | Collection[str] = "",
+    limit: int = STACK_OF,
 ) -> list[str]:
     """Tentative wins of `program` measured against its present head and not yet in a decided stack, largest effect
-    first, at most `limit`. Of two that moved one knob the better goes in. head: the commit, else the one in `heads`."""
+    first, at most `limit`. Of two that moved one knob the better goes in. head: the commit, or the commits that count as
+    it (see `same_head`), else the one in `heads`."""
     head = head or str((heads.get(program) or {}).get("commit") or "")
+    here = {head} - {""} if isinstance(head, str) else set(head)
     decided = {
         name
         for experiment, contract in contracts.items()
@@ -32,7 +90,7 @@ def members(
             continue
         if verdict.outcome != "win" or verdict.tier != "tentative" or verdict.effect is None:
             continue
-        if head and contract.baseline_commit != head:
+        if here and contract.baseline_commit not in here:
             continue
         wins.append((abs(verdict.effect), name))
     chosen: list[str] = []
@@ -48,6 +106,18 @@ def members(
     return chosen[:limit]
 
 
+def verification_runs(rules: Rules, members: Sequence[str]) -> int:
+    """Fresh seeds an arm: a claim that stands alone needs more than a stack, whoever put it there."""
+    return rules.verify_runs if len(members) > 1 else rules.verify_single_runs
+
+
+def bank_due(head: Mapping[str, Any], measured: Collection[int], bank: int) -> list[int]:
+    """Seeds on which a head is to be measured besides those that made it, until it has `bank` runs: the runs that moved
+    it are lucky ones, and every search compares with them."""
+    missing = [int(seed) for seed in head.get("seeds") or () if seed not in measured]
+    return missing[: max(0, bank - len(measured))]
+
+
 def halves(members: Sequence[str]) -> tuple[list[str], list[str]]:
     """The stack dealt into two, so that the strongest members do not meet in one half."""
     return list(members[::2]), list(members[1::2])
@@ -60,12 +130,160 @@ def after_failure(members: Sequence[str], is_half: bool = False) -> list[list[st
     return [half for half in halves(members) if half]
 
 
+def half_due(
+    contracts: Mapping[str, Contract], verdicts: Mapping[str, Verdict], program: str, heads: Collection[str]
+) -> list[str]:
+    """A half of a stack that failed on one of `heads` and was not tried alone yet; [] when there is none."""
+    filed = [
+        c
+        for c in contracts.values()
+        if c.stage == "verify" and c.members and c.program == program and c.baseline_commit in heads
+    ]
+    tried = {frozenset(c.members) for c in filed}
+    for contract in filed:
+        verdict = verdicts.get(contract.experiment)
+        if verdict is None or verdict.outcome in ("win", "lost"):
+            continue
+        is_half = any(set(contract.members) < set(other.members) for other in filed)
+        for half in after_failure(contract.members, is_half):
+            if not any(past <= frozenset(half) for past in tried):
+                return half
+    return []
+
+
+# --- credit ------------------------------------------------------------------------------------------------------
+
+
+def same_head(rows: Iterable[Mapping[str, Any]], program: str, head: str) -> tuple[str, ...]:
+    """`head` and the heads it came from by taking members out: what was measured on one of these counts on the others,
+    since the member that left made no difference."""
+    known = {str(row.get("commit")): row for row in rows if row.get("kind") == "head" and row.get("program") == program}
+    found = [head]
+    while (row := known.get(found[-1])) is not None and row.get("removed") and row.get("was") not in found:
+        found.append(str(row["was"]))
+    return tuple(found)
+
+
+def owing(rows: Iterable[Mapping[str, Any]], program: str) -> Owing | None:
+    """Who in the program's present head still owes a credit; None when nobody does. `rows`: the ledger's, in order.
+
+    A stack of two or more owes for every member; one of a single member was that member's own test. What a head still
+    owed when the next stack moved it is owed on the new head."""
+    head: Mapping[str, Any] | None = None
+    unproven: dict[str, Mapping[str, Any] | None] = {}  # member -> the line that says it is inert on this head
+    removed: list[str] = []
+    for row in rows:
+        if row.get("program") != program:
+            continue
+        if row.get("kind") == "head":
+            head = row
+            removed = [*removed, *row["removed"]] if row.get("removed") else []
+            new = [str(m) for m in row.get("members") or ()] if not row.get("removed") else []
+            kept = [m for m in unproven if m not in (row.get("removed") or ())]
+            unproven = dict.fromkeys([*kept, *(new if len(new) > 1 else [])])  # measured anew on this head
+        elif row.get("kind") == "credit" and row.get("member") in unproven:
+            if row.get("outcome") != "inert":
+                del unproven[str(row["member"])]
+            elif head is not None and row.get("commit") == head.get("commit"):
+                unproven[str(row["member"])] = row
+    if head is None or not unproven:
+        return None
+    return Owing(
+        program=program,
+        experiment=str(head["experiment"]),
+        commit=str(head["commit"]),
+        tree=str(head["tree"]),
+        due=tuple(reversed([name for name, row in unproven.items() if row is None])),
+        inert=tuple(_credit(row) for row in unproven.values() if row is not None),
+        removed=tuple(removed),
+        seeds=tuple(head.get("seeds") or ()),
+    )
+
+
+def credits(rows: Iterable[Mapping[str, Any]]) -> dict[str, Credit]:
+    """The last credit of every member that has one."""
+    return {str(row["member"]): _credit(row) for row in rows if row.get("kind") == "credit"}
+
+
+def _credit(row: Mapping[str, Any]) -> Credit:
+    return Credit.from_dict({**row, "runs": tuple(row.get("runs") or ())})
+
+
+def removal(
+    stack: Contract,
+    head: tuple[str, str],
+    without: tuple[str, str],
+    member: str,
+    seeds: Sequence[int],
+) -> Contract:
+    """The contract under which the head without one member is judged: against the head, on seeds on which the
+    head is measured already. head, without: (commit, tree). seeds: one of `looks`."""
+    return replace(
+        stack,
+        why=f"the head without {member}",
+        claim="better",
+        expect=None,
+        stage="verify",
+        commit=without[0],
+        tree=without[1],
+        baseline_commit=head[0],
+        baseline_tree=head[1],
+        seeds=tuple(seeds),
+        members=(),
+        knobs=(),
+    )
+
+
+def looks(stack: Contract, more: Sequence[int]) -> list[tuple[int, ...]]:
+    """The seeds of each look at a removal, in order. more: fresh seeds of the head."""
+    own = tuple(stack.seeds)
+    return list(dict.fromkeys([own[:2], own, (*own, *more)]))
+
+
+def credit(contract: Contract, member: str, verdict: Verdict, left: int) -> Credit | None:
+    """The member's credit from the verdict on its `removal`: the removal's effect with its sign turned. None when this
+    look leaves it open. left: the looks that remain."""
+    z = None if verdict.z is None else -verdict.z
+    if z is not None and INERT_Z[left] <= z < HELPS_Z[left]:
+        return None
+    outcome: Literal["helps", "inert", "unknown"] = "unknown"
+    if verdict.outcome == "crash":
+        outcome = "helps"  # a head that does not run without it needs it
+    elif z is not None:
+        outcome = "helps" if z >= HELPS_Z[left] else "inert"
+    return Credit(
+        program=contract.program,
+        experiment=contract.experiment,
+        commit=contract.baseline_commit,
+        member=member,
+        tree=contract.tree,
+        outcome=outcome,
+        effect=None if verdict.effect is None else -verdict.effect,
+        se=verdict.se,
+        z=z,
+        without=contract.commit,
+        runs=verdict.runs,
+        why="; ".join(verdict.reasons[:1]),
+    )
+
+
+def reported(verdict: Verdict, limit: float) -> float | None:
+    """The effect to report of a head that this verdict moved: what was measured, less what passing at z >= `limit`
+    selects. None when the verdict has no effect."""
+    if verdict.effect is None or verdict.se is None:
+        return None
+    return stats.unselected(verdict.effect, verdict.se, limit)
+
+
+def reported_without(effect: float, leaving: Credit, sign: int) -> float:
+    """The effect to report of a head after a member left it: what was reported before, less what the member may have
+    added (its credit and one standard error: members leave where luck was against them), and never below nothing.
+    sign: the metric's."""
+    gain, added = -sign * effect, -sign * (leaving.effect or 0.0) + (leaving.se or 0.0)
+    return -sign * max(0.0, gain - max(0.0, added))
+
+
 def additivity(effects: Sequence[float], measured: float) -> float | None:
     """Measured effect of a stack over the sum of its members' own: 1 when they add up. None when the sum is zero."""
     total = sum(effects)
     return measured / total if total else None
-
-
-def credits(whole: float, without: Mapping[str, float]) -> dict[str, float]:
-    """What each member adds to a stack: the stack's effect less its effect without that member."""
-    return {name: whole - effect for name, effect in without.items()}

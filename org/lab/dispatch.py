@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from org import charter as charters
@@ -18,7 +19,7 @@ from org.errors import LeaseHeld
 from org.evidence import judge
 from org.failpoint import failpoint
 from org.home import Home
-from org.lab import gate, ledger, record, referee, runner, stacks, wants
+from org.lab import credits, gate, ledger, record, referee, runner, stacks, wants
 from org.lab import spec as specs
 from org.records import Charter, Contract, RunSpec, Verdict
 from org.world import devices, git, process
@@ -30,6 +31,7 @@ class Dispatcher:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.ledger = ledger.Ledger(home)
+        self.credits = credits.Credits(home, self.ledger)
         there = devices.in_force(home)
         # Numbers of two kinds of device are never compared, so an org measures on one kind: its first.
         self.devices = [device for device in there if device.kind == there[0].kind]
@@ -48,11 +50,13 @@ class Dispatcher:
         settings = {name: specs.setting(charter, name, self.devices[0].kind) for name in charter.scales}
         steps, news = self._judge(charter, settings)
         news += self._act()
+        owed, credited = self._credit(charter, settings)
+        news += credited
         if news:
             ledger.commit(self.home, self.ledger.refresh(), charter.metric.name)
         said += news
         if allow_new:
-            said += self._start(charter, base, steps, settings)
+            said += self._start(charter, base, steps, settings, owed)
         return said
 
     def running(self) -> list[str]:
@@ -94,10 +98,13 @@ class Dispatcher:
     def _open_runs(self, book: ledger.Book) -> list[str]:
         """Runs with a folder or a launch line and no result line."""
         started = {run for run in book.launches if run not in book.results}
-        for name in [gate.BANK, *(c.experiment for c in book.open())]:
+        # a passed stack goes on running: its members' removals, its head's bank
+        owing = [str(head.get("experiment")) for head in book.heads.values()]
+        for name in dict.fromkeys([gate.BANK, *(c.experiment for c in book.open()), *owing]):
             runs = self.home.experiment(name) / "runs"
             if runs.is_dir():
-                started |= {f"{name}/{p.name}" for p in runs.iterdir() if f"{name}/{p.name}" not in book.results}
+                names = [f"{name}/{p.name}" for p in runs.iterdir() if p.is_dir()]
+                started |= {run for run in names if run not in book.results}
         return sorted(started)
 
     def _judge(self, charter: Charter, settings: dict[str, str]) -> tuple[dict[str, judge.More], list[str]]:
@@ -161,8 +168,18 @@ class Dispatcher:
                 said += [f"{name} does not merge with the other wins of {program}" for name in left_out]
         return said
 
+    def _credit(self, charter: Charter, settings: dict[str, str]) -> tuple[list[wants.Want], list[str]]:
+        """What members of passed stacks owe: runs to start, or what they showed."""
+        book = self.ledger.refresh()
+        return self.credits.step(charter, settings, lambda contract: self._next_step(book, contract, charter, settings))
+
     def _start(
-        self, charter: Charter, base: tuple[str, str], steps: dict[str, judge.More], settings: dict[str, str]
+        self,
+        charter: Charter,
+        base: tuple[str, str],
+        steps: dict[str, judge.More],
+        settings: dict[str, str],
+        owed: Sequence[wants.Want] = (),
     ) -> list[str]:
         running = self.running()
         # In this order: a run that ends meanwhile has its result line before its lock is free, so it is in one of the
@@ -176,7 +193,8 @@ class Dispatcher:
         busy |= wants.given_up(book.results.values(), charter.rules.max_attempts, runner.STOPPED)
         free = [d.name for d in self.devices if devices.holder(self.home.lease(d.name)) is None]
         said = []
-        for want, device in wants.choose(wants.wanted(book, charter, base, steps, settings), busy, free):
+        found = sorted([*wants.wanted(book, charter, base, steps, settings), *owed], key=lambda want: want.order)
+        for want, device in wants.choose(found, busy, free):
             try:
                 run = self._launch(charter, base[0], want, device, book)
             except LeaseHeld:

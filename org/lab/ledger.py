@@ -114,6 +114,7 @@ class Book:
         self.verdicts: Facts[Verdict] = Facts(self.rows, Verdict.from_dict)
         self.verdict_times: dict[str, str] = {}
         self.heads: dict[str, dict[str, Any]] = {}  # program -> its last `head` line
+        self.moves: list[dict[str, Any]] = []  # `head` and `credit` lines, in their order
         self.refusals: list[dict[str, Any]] = []
         self.org: list[dict[str, Any]] = []  # launches and stops of the organisation
 
@@ -143,8 +144,10 @@ class Book:
                 self._put(kind, row["run"], row["t"])
             case "experiment" | "verdict" as kind:
                 self._put(kind, row["experiment"], row["t"])
-            case "head":
-                self.heads[row["program"]] = row
+            case "head" | "credit" as kind:
+                self.moves.append(row)
+                if kind == "head":
+                    self.heads[row["program"]] = row
             case "org":
                 self.org.append(row)
         self.rows.append(row)

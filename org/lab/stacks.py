@@ -31,12 +31,14 @@ def stack(home: Home, program: str, by: str = "human") -> Contract | None:
         if any(c.stage == "verify" and c.program == program for c in book.open()):
             return None
         head, _ = program_head(home, program)
-        new = stacks.members(book.experiments, book.verdicts, book.heads, program, head, limit=4)
-        for wanted in (_half_due(book, program, head), new):
+        same = stacks.same_head(book.moves, program, head)
+        half = stacks.half_due(book.experiments, book.verdicts, program, same)
+        new = stacks.members(book.experiments, book.verdicts, book.heads, program, same)
+        for wanted in (half, new):
             members, tree = _merge(home, book, head, wanted)
             if members:
                 why = f"stack of {', '.join(members)}: do they hold together, on fresh seeds?"
-                runs = charter.rules.verify_runs
+                runs = stacks.verification_runs(charter.rules, members)
                 return _file_verification(home, ledger, charter, program, by, members, tree, why, runs)
     return None
 
@@ -64,14 +66,15 @@ def verify(home: Home, experiment: str, by: str = "human") -> Contract:
         if not members:
             raise BadInput(f"{experiment} no longer merges with the head of {contract.program}; file it again there")
         why = f"verification of {experiment} alone"
-        runs = charter.rules.verify_single_runs
+        runs = stacks.verification_runs(charter.rules, members)
         return _file_verification(home, ledger, charter, contract.program, by, members, tree, why, runs)
 
 
 def rebuild_candidate(home: Home, book: Book, program: str) -> list[str]:
     """Merge the program's tentative wins onto its head as branch `candidate`; returns those that did not merge."""
     head, _ = program_head(home, program)
-    wanted = stacks.members(book.experiments, book.verdicts, book.heads, program, head, limit=64)
+    same = stacks.same_head(book.moves, program, head)
+    wanted = stacks.members(book.experiments, book.verdicts, book.heads, program, same, limit=64)
     members, tree = _merge(home, book, head, wanted)
     old = git.resolve(home.record, candidate_ref(program))
     if git.tree_of(home.record, old or head) != tree:
@@ -93,33 +96,20 @@ def move_head(home: Home, ledger: Ledger, contract: Contract) -> bool:
         return False
     publish(home)
     record.note_head(home, contract.program)
+    rules = charters.load(home).rules
+    verdict = ledger.book.verdicts[contract.experiment]
     row = {
         "program": contract.program,
         "commit": contract.commit,
         "tree": contract.tree,
         "experiment": contract.experiment,
         "members": list(contract.members),
+        "was": contract.baseline_commit,
+        "seeds": list(_fresh_seeds(ledger.book, contract.program, rules.verify_runs)),
+        "effect": stacks.reported(verdict, rules.verified_z),
+        "se": verdict.se,
     }
     return ledger.append("head", f"head:{contract.experiment}", row) is not None
-
-
-def _half_due(book: Book, program: str, head: str) -> list[str]:
-    """A half of a stack that failed on this head and was not tried alone yet; [] when there is none."""
-    filed = [
-        c
-        for c in book.experiments.values()
-        if c.stage == "verify" and c.members and (c.program, c.baseline_commit) == (program, head)
-    ]
-    tried = {frozenset(c.members) for c in filed}
-    for contract in filed:
-        verdict = book.verdicts.get(contract.experiment)
-        if verdict is None or verdict.outcome in ("win", "lost"):
-            continue
-        is_half = any(set(contract.members) < set(other.members) for other in filed)
-        for half in stacks.after_failure(contract.members, is_half):
-            if not any(past <= frozenset(half) for past in tried):
-                return half
-    return []
 
 
 def _merge(home: Home, book: Book, head: str, wanted: list[str]) -> tuple[list[str], str]:
@@ -134,24 +124,25 @@ def _merge(home: Home, book: Book, head: str, wanted: list[str]) -> tuple[list[s
         theirs = git.commit(home.record, contract.tree, [root], "theirs")
         merged: str | git.Conflict | None = git.merge_tree(home.record, ours, theirs)
         if isinstance(merged, git.Conflict):
-            merged = _turn(home, tree, contract)
+            merged = turn(home, tree, contract)
         if isinstance(merged, str) and merged != tree:
             tree, members = merged, [*members, name]
     return members, tree
 
 
-def _turn(home: Home, tree: str, contract: Contract) -> str | None:
-    """The tree with a pure knob change applied by name. Neighbouring lines conflict in a textual merge though the
-    knobs are independent. None when the change is more than its knobs, or a knob stands elsewhere by now."""
+def turn(home: Home, tree: str, contract: Contract, back: bool = False) -> str | None:
+    """The tree with a pure knob change applied by name, or taken `back`. Neighbouring lines conflict in a textual merge
+    though the knobs are independent. None when the change is more than its knobs, or a knob stands elsewhere by now."""
     if len(contract.knobs) != contract.lines_added or len(contract.knobs) != contract.lines_removed:
         return None
     changes: dict[str, bytes | None] = {}
     texts = git.read_files(home.record, tree, {knob.path for knob in contract.knobs})
     for knob in contract.knobs:
+        old, new = (knob.new, knob.old) if back else (knob.old, knob.new)
         text = (changes.get(knob.path) or texts.get(knob.path) or b"").decode(errors="surrogateescape")
-        if contracts.constants(text).get(knob.name) is None or contracts.constants(text)[knob.name].value != knob.old:
+        if contracts.constants(text).get(knob.name) is None or contracts.constants(text)[knob.name].value != old:
             return None
-        turned = record.set_constant(text, knob.name, knob.new)
+        turned = record.set_constant(text, knob.name, new)
         if turned is None:
             return None
         changes[knob.path] = turned.encode(errors="surrogateescape")
@@ -204,5 +195,11 @@ def _fresh_seeds(book: Book, program: str, count: int) -> tuple[int, ...]:
     """Seeds this program has never used, neither in its search nor in an earlier verification. Its runs there become the
     bank of the head they make, so a later search may draw them and a later verification may not."""
     used = [s for c in book.experiments.values() if c.program == program for s in c.seeds]
+    used += [
+        s
+        for row in book.moves
+        if row.get("kind") == "head" and row.get("program") == program
+        for s in row.get("seeds") or ()
+    ]
     first = max([VERIFY_SEED - 1, *used]) + 1
     return tuple(range(first, first + count))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from org import files
 from org.errors import OrgError
 from org.failpoint import failpoint
 from org.home import ID_PATTERN, Home
+from org.lab.credits import credit_sentence
 from org.lab.dispatch import sentence
 from org.records import Charter, Verdict
 from org.team import mail, roster, seats
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from org.lab.ledger import Book
 
 SENDER = "office"
+SYNC = "Bring your worktree up to it with `org seat NAME --sync`, NAME being yours."
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,21 @@ def outgoing(
         if row.get("kind") == "verdict" and name in book.experiments:
             to = _known([_seat_of(book, name), *_members(book, name), *chiefs], roles)
             found.append(Outgoing(row["seq"], f"verdict-{name.lower()}", to, name, _verdict(book, charter, name)))
+        elif row.get("kind") == "credit" and name in book.experiments:
+            member = str(row.get("member"))
+            to = _known([_seat_of(book, member), *chiefs] if member in book.experiments else chiefs, roles)
+            letter = f"credit-{name.lower()}-{member.lower()}-{str(row.get('commit'))[:7]}"
+            found.append(Outgoing(row["seq"], letter, to, name, f"{credit_sentence(row, charter.metric.name)}.\n"))
+        elif row.get("kind") == "head" and row.get("removed") and name in book.experiments:
+            to = tuple(seat for seat, at in programs.items() if at == row.get("program"))
+            letter = f"head-{name.lower()}-{str(row.get('commit'))[:7]}"
+            body = f"{_head(row)}\n\n{SYNC}\n"
+            found.append(Outgoing(row["seq"], letter, _known([*to, *chiefs], roles), name, body))
         elif row.get("kind") == "head" and name in book.experiments:
             program = str(row.get("program"))
             has_letter = {_seat_of(book, name), *_members(book, name), *chiefs}
             to = tuple(seat for seat, at in programs.items() if at == program and seat not in has_letter)
-            body = f"{_head(row)}\n\nBring your worktree up to it with `org seat NAME --sync`, NAME being yours.\n"
+            body = f"{_head(row)}\n\n{SYNC}\n"
             found.append(Outgoing(row["seq"], f"head-{name.lower()}", _known(list(to), roles), name, body))
     return found
 
@@ -115,5 +127,10 @@ def _expectation(verdict: Verdict) -> str:
     return f"expected {verdict.expect:+.4f}, {measured}"
 
 
-def _head(row: Mapping[str, object]) -> str:
+def _head(row: Mapping[str, Any]) -> str:
+    if row.get("removed"):
+        left = ", ".join(str(member) for member in row["removed"])
+        return (
+            f"The head of {row.get('program')} moved to {str(row.get('commit'))[:7]}: {left} left it, no worse without"
+        )
     return f"The head of {row.get('program')} moved to {str(row.get('commit'))[:7]} by {row.get('experiment')}"

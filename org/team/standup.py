@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from org import files
+from org.evidence import stack as stacks
 from org.home import Home
+from org.lab import credits
 from org.records import Charter, Contract, Letter, RunResult, Verdict
 from org.team import mail, roster
 
@@ -91,18 +93,20 @@ class _View:
 
     def __init__(self, book: Book, charter: Charter, since: str | None) -> None:
         self.book, self.charter, self.since = book, charter, since
-        self.results = [r for r in book.results.values() if self._is_new(r.ended)]
-        self.refusals = [row for row in book.refusals if self._is_new(row.get("t"))]
-        self.verdicts = [v for name, v in book.verdicts.items() if self._is_new(book.verdict_times.get(name))]
-        self.heads = [row for row in book.rows if row.get("kind") == "head" and self._is_new(row.get("t"))]
-        self.verified_by = {
-            member: str(row.get("experiment"))
-            for row in book.rows
-            if row.get("kind") == "head"
-            for member in row.get("members") or ()
-        }
+        self.results = [r for r in book.results.values() if self.is_new(r.ended)]
+        self.refusals = [row for row in book.refusals if self.is_new(row.get("t"))]
+        self.verdicts = [v for name, v in book.verdicts.items() if self.is_new(book.verdict_times.get(name))]
+        self.heads = [row for row in book.rows if row.get("kind") == "head" and self.is_new(row.get("t"))]
+        self.credits = stacks.credits(book.moves)
+        self.stack_of: dict[str, str] = {}  # member -> the stack that brought it into a head
+        self.alone: set[str] = set()  # members that were a stack's only one: its verification was theirs
+        for row in book.moves:
+            if row.get("kind") == "head" and not row.get("removed"):
+                members = [str(member) for member in row.get("members") or ()]
+                self.stack_of |= dict.fromkeys(members, str(row.get("experiment")))
+                self.alone |= set(members) if len(members) == 1 else set()
 
-    def _is_new(self, moment: str | None) -> bool:
+    def is_new(self, moment: str | None) -> bool:
         return self.since is None or moment is None or moment > self.since
 
     def contract(self, verdict: Verdict) -> Contract | None:
@@ -113,9 +117,15 @@ class _View:
         return cell(contract.description, limit) if contract else "?"
 
     def tier(self, verdict: Verdict) -> str:
-        """`verified` is earned by a stack too: then the stack is named."""
-        stack = self.verified_by.get(verdict.experiment)
-        return "verified" if verdict.tier == "verified" else f"verified in {stack}" if stack else verdict.tier or ""
+        """`verified` is earned in a stack too, by the member whose removal hurts; then the stack is named."""
+        stack, credit = self.stack_of.get(verdict.experiment), self.credits.get(verdict.experiment)
+        if verdict.tier == "verified" or stack is None:
+            return verdict.tier or ""
+        if verdict.experiment in self.alone or (credit and credit.outcome == "helps"):
+            return f"verified in {stack}"
+        if credit and credit.outcome == "inert":
+            return f"tentative, no part of {stack}"
+        return f"tentative, in {stack} without a credit yet"
 
     def effect(self, verdict: Verdict) -> str:
         if verdict.effect is None:
@@ -204,18 +214,35 @@ def _kept(view: _View) -> str:
 def _heads(view: _View) -> str:
     lines = []
     for row in view.heads:
-        verdict = view.book.verdicts.get(str(row.get("experiment")))
+        program, commit, name = str(row.get("program")), str(row.get("commit"))[:7], str(row.get("experiment"))
+        if row.get("removed"):
+            left = ", ".join(str(member) for member in row["removed"])
+            lines.append(f"- `{program}` moved to `{commit}`: {left} left {name}, the head is no worse without it")
+            continue
+        verdict = view.book.verdicts.get(name)
         members = ", ".join(str(m) for m in row.get("members") or ()) or "itself"
         said = f", {view.effect(verdict)} ({verdict.tier})" if verdict else ""
-        program, commit = str(row.get("program")), str(row.get("commit"))[:7]
-        lines.append(f"- `{program}` moved to `{commit}` by {row.get('experiment')}{said}; members: {members}")
+        lines.append(f"- `{program}` moved to `{commit}` by {name}{said}; members: {members}")
     moved = {row.get("experiment") for row in view.heads}
     for verdict in view.verdicts:
         contract = view.contract(verdict)
         if _is_stack(contract) and contract and verdict.experiment not in moved:
             members = ", ".join(contract.members)
             lines.append(f"- stack {verdict.experiment} of {members}: {verdict.outcome}, {view.effect(verdict)}")
+    lines += [f"- {line}" for line in _credits(view)]
     return "\n".join(lines) or "No head moved."
+
+
+def _credits(view: _View) -> list[str]:
+    """What each member of a passed stack is worth, measured by taking it out; and whether the members add up."""
+    lines = []
+    told = [row for row in view.book.moves if row.get("kind") == "credit" and view.is_new(row.get("t"))]
+    lines += [credits.credit_sentence(row, view.charter.metric.name) for row in told]
+    for name in dict.fromkeys(str(row.get("experiment")) for row in told):
+        ratio = credits.additivity(view.book, name)
+        if ratio is not None:
+            lines.append(f"{name} measured {ratio:.2f} of the sum of its members' credits")
+    return lines
 
 
 def _refuted(view: _View) -> str:

@@ -74,10 +74,9 @@ def test_halves_keep_every_member_once_and_failing_ends(members: list[str]) -> N
     assert stack.after_failure(members, is_half=True) == []
 
 
-def test_additivity_and_credits() -> None:
+def test_additivity() -> None:
     assert stack.additivity([-0.04, -0.02], -0.03) == pytest.approx(0.5)
     assert stack.additivity([], -0.03) is None
-    assert stack.credits(-0.05, {"E0001": -0.05, "E0002": -0.01}) == pytest.approx({"E0001": 0.0, "E0002": -0.04})
 
 
 # --- matching ----------------------------------------------------------------------------------------------------

@@ -74,7 +74,9 @@ def test_members_that_help_are_credited_and_stay(tiny_home, stacked) -> None:
         assert set(row["runs"]) <= set(book.results)
     assert [row["commit"] for row in lines(book, "head")] == [filed.commit]
     removals = [r for r in book.results.values() if r.arm.startswith("ablation-")]
-    assert {r.seed for r in removals} <= set(filed.seeds), "the head's arm is the stack's own, nothing is run again for it"
+    assert {r.seed for r in removals} <= set(filed.seeds), (
+        "the head's arm is the stack's own, nothing is run again for it"
+    )
     assert all(r.experiment == filed.experiment and r.stage == "verify" for r in removals)
     ratio = credits.additivity(book, filed.experiment)
     assert ratio is not None and 0.7 < ratio < 1.3
@@ -134,7 +136,8 @@ def test_a_dispatcher_killed_while_it_credits_writes_each_line_once(tiny_home, s
         "while True: d.tick(); time.sleep(0.05)"
     )
     environ = {**os.environ, "ORG_FAILPOINT": point}
-    died = subprocess.run([sys.executable, "-c", code, str(tiny_home.root)], env=environ, timeout=60).returncode
+    command = [sys.executable, "-c", code, str(tiny_home.root)]
+    died = subprocess.run(command, env=environ, timeout=60, check=False).returncode
     assert died == -9
     book = until(tiny_home, is_settled)
     told = [json.loads(line) for line in tiny_home.ledger.read_text().splitlines()]

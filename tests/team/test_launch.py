@@ -229,7 +229,7 @@ def test_a_launch_killed_on_its_way_is_finished_by_the_next_one(org: Any, point:
 
 def test_a_program_that_never_comes_up_is_named(org: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "READY_S", 0.5)
-    with pytest.raises(OrgError, match=r"not ready .* j1, j2"):
+    with pytest.raises(OrgError, match=r"not ready .* (j1, )?j2"):  # `false` may be seen alive
         org.launch(chief=0, juniors=2, agents=[("cmd:false", None)])
 
 

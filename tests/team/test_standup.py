@@ -71,12 +71,8 @@ def test_judged_axes_come_before_means_of_runs():
         "steps": {"baseline": 300.0, "candidate": 300.0},
         "compile_s": {"baseline": None, "candidate": 7.0},
     }
-    book.verdicts["E0001"] = type(old).from_dict(
-        {
-            **old.to_dict(),
-            "matching": axes,
-        }
-    )
+    seen = {"kind": "verdict", "experiment": "E0001", "t": book.verdict_times["E0001"]}
+    book.add({**seen, **old.to_dict(), "matching": axes})
     rows = {r["experiment"]: r for r in table(section(standup.page(book, CHARTER, NOW, Words()), "Kept"))}
     assert (rows["E0001"]["step time"], rows["E0001"]["compile"]) == ("+10.0%", "7.0 s")
 

@@ -46,8 +46,16 @@ def checks(home: Home) -> Iterator[Finding]:
     yield from _named(
         ("devices", lambda: _devices(home)), ("torch", lambda: _torch(home)), ("disk", lambda: _disk(home))
     )
-    yield "isolation", True, "none: agents run as you, so tampering is detected, not prevented"
+    yield from _named(("isolation", _isolation))
     yield from _named(("record", lambda: _record(home)), ("mail", lambda: _mail(home)))
+
+
+def _isolation() -> str:
+    from org.world import confine
+
+    if confine.level() == "none":
+        return "none: no Landlock in this kernel, so what runs and agents tamper with is detected, not prevented"
+    return f"{confine.level()}: runs see no held-out split, no network, and write their own folders; agents run as you"
 
 
 def _named(*rows: tuple[str, Callable[[], str]]) -> Iterator[Finding]:

@@ -1,11 +1,14 @@
-"""Comments and docstrings that a candidate dropped or rewrote beside code it did not change, put back. Pure text work."""
+"""Comments, docstrings and layout that a candidate dropped or rewrote beside code it did not change, put back. Pure text work."""
 
 from __future__ import annotations
 
 import ast
 import difflib
 import io
+import sys
+import textwrap
 import tokenize
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -25,6 +28,73 @@ def restore_comments(base_text: str, cand_text: str) -> tuple[str, list[str]]:
     except (SyntaxError, ValueError, tokenize.TokenError, RecursionError, MemoryError):
         return cand_text, []  # not Python: the gate says so in its own words
     return text, notices + more
+
+
+# --- layout ------------------------------------------------------------------------------------------------------
+
+
+def restore_layout(base_text: str, cand_text: str) -> tuple[str, list[str]]:
+    """The candidate with the base's lines back for every statement that is the same code in other clothes, and one notice
+    for each. Returns the candidate as it is when either text does not parse."""
+    try:
+        base, cand = ast.parse(base_text), ast.parse(cand_text)
+        old_rows, rows = base_text.split("\n"), cand_text.split("\n")
+        edits = [
+            (first - 1, last, old_rows[start - 1 : end], name)
+            for (start, end), (first, last), name in _same_statements(base.body, cand.body)
+            if _code_of(old_rows[start - 1 : end]) != _code_of(rows[first - 1 : last])
+        ]
+        for first, last, lines, _ in reversed(edits):
+            rows[first:last] = lines
+        text = "\n".join(rows)
+        if not edits or _bare(text) != _bare(cand_text):
+            return cand_text, []
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return cand_text, []
+    return text, [f"put back the layout of {name}, whose code is the same" for *_, name in edits]
+
+
+Span = tuple[int, int]  # first and last line of a statement, 1-based
+
+
+def _same_statements(base: list[ast.stmt], cand: list[ast.stmt]) -> Iterator[tuple[Span, Span, str]]:
+    """Statements of two bodies that are the same code, in order; within a class that changed, those of its body."""
+    old, new = [_dumped(s) for s in base], [_dumped(s) for s in cand]
+    for tag, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "equal":
+            for i, j in zip(range(a, b), range(c, d), strict=True):
+                if _is_alone(base, i) and _is_alone(cand, j):
+                    yield _span(base[i]), _span(cand[j]), getattr(base[i], "name", f"line {base[i].lineno}")
+        elif tag == "replace":
+            known = {s.name: s for s in base[a:b] if isinstance(s, ast.ClassDef)}
+            for statement in cand[c:d]:
+                if isinstance(statement, ast.ClassDef) and statement.name in known:
+                    yield from _same_statements(known[statement.name].body, statement.body)
+
+
+def _dumped(statement: ast.stmt) -> str:
+    return ast.dump(strip_docstrings(ast.parse(ast.unparse(statement))))
+
+
+def _span(statement: ast.stmt) -> Span:
+    first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
+    return first, statement.end_lineno or first
+
+
+def _is_alone(body: list[ast.stmt], i: int) -> bool:
+    """Whether the statement shares no line with its neighbours."""
+    before = _span(body[i - 1])[1] if i else 0
+    after = _span(body[i + 1])[0] if i + 1 < len(body) else sys.maxsize
+    return before < _span(body[i])[0] and _span(body[i])[1] < after
+
+
+def _code_of(rows: list[str]) -> list[str]:
+    """Rows without comments, blank ones left out; as they stand when they do not tokenise by themselves."""
+    try:
+        lines = _lines(textwrap.dedent("\n".join(rows)))
+    except (SyntaxError, tokenize.TokenError, IndentationError):
+        return rows
+    return [line.code.rstrip() for line in lines if line.code.strip()]
 
 
 # --- comments ----------------------------------------------------------------------------------------------------

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
+import operator
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
 from org.errors import BadInput, did_you_mean
-from org.evidence.comments import restore_comments, strip_docstrings
+from org.evidence.comments import restore_comments, restore_layout, strip_docstrings
+from org.evidence.conduct import misconduct
 from org.records import Charter, KnobChange, Violation
 
 __all__ = [
@@ -26,10 +29,13 @@ __all__ = [
     "Derived",
     "SourceError",
     "check_claim",
+    "check_why",
     "constants",
     "derive",
     "matches",
     "restore_comments",
+    "restore_layout",
+    "same_code",
     "violations",
 ]
 
@@ -62,7 +68,8 @@ class Constant:
 
 @dataclass(frozen=True)
 class Derived:
-    """What `derive` read off a diff. Lines count code: blank lines and comment lines of Python files are left out."""
+    """What `derive` read off a diff. Lines count code as one formatter would write it: blank lines,
+    comments, docstrings and layout of Python files are left out."""
 
     knobs: tuple[KnobChange, ...]
     new_constants: tuple[str, ...]
@@ -89,17 +96,42 @@ def check_claim(claim: str) -> str:
 
 
 def constants(source: str) -> dict[str, Constant]:
-    """Module-level `UPPER_CASE = literal` assignments, the last one of a name. Raises SourceError with the line."""
+    """Module-level `UPPER_CASE = literal` assignments, the last one of a name; arithmetic on literals is worked out, so
+    that `1 / 2` is 0.5. Raises SourceError with the line."""
     found = {}
     for node in parse(source).body:
         name, value = _assignment(node)
         if name is None or value is None:
             continue
         try:
-            found[name] = Constant(name, ast.literal_eval(value), node.lineno)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            continue  # computed from other things: code, not a constant
+            found[name] = Constant(name, _literal(value), node.lineno)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, ArithmeticError):
+            found.pop(name, None)  # computed from other things: code, not a constant
     return found
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of a literal, or of arithmetic on numbers. Raises ValueError for all else."""
+    if not isinstance(node, ast.BinOp):
+        return ast.literal_eval(node)
+    left, right = _literal(node.left), _literal(node.right)
+    if not all(isinstance(v, int | float) and abs(v) < 1e6 for v in (left, right)):
+        raise ValueError("no small numbers")
+    for kind, work in _ARITHMETIC.items():
+        if isinstance(node.op, kind):
+            return work(left, right)
+    raise ValueError("no arithmetic")
+
+
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: lambda a, b: a**b if abs(b) <= 64 else math.nan,
+}
 
 
 def parse(source: str) -> ast.Module:
@@ -159,13 +191,16 @@ def _assignment(node: ast.stmt) -> tuple[str | None, ast.expr | None]:
 
 
 def _skeleton(source: str, without: set[str]) -> str:
-    """The code as one text that knows no comments, docstrings or layout, nor the values of the constants named."""
+    """The code as one text that knows no comments, docstrings or layout, no notation of a constant, nor the values of
+    the constants named."""
     tree = parse(source)
     strip_docstrings(tree)
+    known = constants(source)
     for node in tree.body:
-        if _assignment(node)[0] in without:
-            assert isinstance(node, ast.Assign | ast.AnnAssign)
-            node.value = ast.Constant(None)
+        name = _assignment(node)[0]
+        if name in without or (name in known and known[name].line == node.lineno):
+            assert isinstance(node, ast.Assign | ast.AnnAssign) and name is not None
+            node.value = ast.Constant(None if name in without else repr(known[name].value))
     return ast.dump(tree)
 
 
@@ -180,8 +215,20 @@ def _line_counts(old: str, new: str, is_python: bool) -> tuple[int, int]:
 
 
 def _counted(text: str, is_python: bool) -> list[str]:
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return [line for line in lines if not (is_python and line.lstrip().startswith("#"))]
+    if is_python:
+        try:
+            text = ast.unparse(strip_docstrings(parse(text)))
+        except (SourceError, RecursionError):
+            pass  # a base that does not parse: its lines as they stand
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def same_code(base: Mapping[str, str], candidate: Mapping[str, str], charter: Charter) -> bool:
+    """Whether two trees run the same code, whatever their comments and layout."""
+    try:
+        return derive(base, candidate, charter).is_empty
+    except SourceError:
+        return False
 
 
 # --- the rules ---------------------------------------------------------------------------------------------------
@@ -237,6 +284,11 @@ def violations(
         if problem:
             found.append(problem)
     found += _bad_texts(texts_base, texts_cand)
+    if not found:
+        knobs = list(charter.knobs)
+        frozen = [path for path in base_files if _one_of(path, charter.frozen)]
+        found += _computed(texts_base, texts_cand, {name.upper() for name in knobs})
+        found += misconduct(texts_base, texts_cand, frozen, knobs)
     if not found:
         found += _nothing(texts_base, texts_cand, changed, charter)
     return found
@@ -339,6 +391,60 @@ def _bad_texts(base: Mapping[str, str], cand: Mapping[str, str]) -> list[Violati
                 message = f"{path}{where}: {error}; mend it, then run again"
                 found.append(Violation("syntax", path, error.line, message))
     return found
+
+
+def _computed(base: Mapping[str, str], cand: Mapping[str, str], knobs: set[str]) -> list[Violation]:
+    """Knobs that were a literal and are computed now: nobody could say what was turned, nor turn it again."""
+    found = []
+    for path, text in sorted(cand.items()):
+        if not path.endswith(".py") or base.get(path, text) == text:
+            continue
+        try:
+            before = constants(base[path])
+        except SourceError:
+            continue
+        after = constants(text)
+        for node in parse(text).body:
+            name, _ = _assignment(node)
+            if name in knobs and name in before and name not in after:
+                message = (
+                    f"{path} line {node.lineno}: {name} is a knob and is computed now; write its value as a literal"
+                )
+                found.append(Violation("constant", path, node.lineno, message))
+    return found
+
+
+def check_why(why: str, base: Mapping[str, str], derived: Derived) -> list[Violation]:
+    """Where the reason given and the diff contradict each other: it names knobs and none of them was turned, or it says
+    a value that the knob did not get."""
+    known: set[str] = set()
+    for path, text in base.items():
+        if path.endswith(".py"):
+            try:
+                known |= constants(text).keys()
+            except SourceError:
+                continue
+    turned = {knob.name: knob for knob in derived.knobs}
+    named = [name for name in sorted(known) if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", why, re.IGNORECASE)]
+    if named and turned and not turned.keys() & set(named):
+        message = f"the reason names {', '.join(named)}, and the diff turns {', '.join(turned)}; say what was done"
+        return [Violation("description", None, None, message)]
+    found = []
+    for name in named:
+        said = re.search(rf"(?<!\w){re.escape(name)}\b[^.,;\d]{{0,20}}?({_FROM_TO})", why, re.IGNORECASE)
+        if said is None:
+            continue
+        value = float(said[3])
+        is_same = name in turned and isinstance(turned[name].new, int | float) and math.isclose(turned[name].new, value)
+        if not is_same:
+            is_now = f"{turned[name].new!r}" if name in turned else "not turned"
+            message = f"the reason says {name} to {said[3]}, and in the diff it is {is_now}; say what was done"
+            found.append(Violation("description", None, None, message))
+    return found
+
+
+_VALUE = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_FROM_TO = rf"({_VALUE})?\s*(?:->|\u2192|=|\bto\b)\s*({_VALUE})(?![\w.]*\w)"
 
 
 def _nothing(base: Mapping[str, str], cand: Mapping[str, str], changed: list[str], charter: Charter) -> list[Violation]:

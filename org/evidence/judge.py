@@ -17,6 +17,7 @@ ENOUGH_DF = 3  # below this many degrees of freedom the noise is not known: more
 ONE_SIDED_95 = 1.645
 POWER_80 = 0.842
 CLEARLY = 3.09  # standard errors beyond the margin that end a no-worse claim after one run
+FAR = 4.0  # times the baseline's metric that a printed one may be better
 GAIN_PCT = 1.0  # a gain in seconds or memory below this is no gain
 
 
@@ -120,8 +121,34 @@ class _Case:
         if ours and theirs and ours != theirs:
             why = "the arms read different data (data_hash differs): run the baseline again on the present data"
             return self.verdict("invalid", None, [why])
-        why_not = matching.mismatch(self.table(), self.contract.matched) if self.contract.claim == "better" else None
+        why_not = self.repeated() or self.another_quantity()
+        is_measured = any(r.status == "ok" for r in self.cand_used.values())
+        if not why_not and is_measured:
+            less_is_fair = self.contract.claim != "better"
+            why_not = matching.mismatch(self.table(), self.contract.matched, less_is_fair)
         return self.verdict("invalid", None, [why_not]) if why_not else None
+
+    def repeated(self) -> str | None:
+        """Two seeds that end in the same number to the last digit, where the baseline's do not: the seed is ignored."""
+        cand, base = self.numbers(self.cand_used), self.numbers(self.base_used)
+        if len(set(cand.values())) == len(cand) or len(set(base.values())) < len(base):
+            return None
+        return "two seeds ended in the same number: the run does not use its seed, so its runs are one run"
+
+    def another_quantity(self) -> str | None:
+        """Printed numbers that cannot be the baseline's metric: of another sign or size, or made in no time."""
+        cand = [r for r in self.cand_used.values() if r.status == "ok" and r.trust == "reported"]
+        base, values = self.numbers(self.base_used).values(), [r.metric for r in cand if r.metric is not None]
+        if not values or not base:
+            return None
+        old, new = stats.mean(base), stats.mean(values)
+        if self.sign * (new - old) < 0 and (old * new < 0 or not abs(old) / FAR <= abs(new) <= abs(old) * FAR):
+            return f"the printed metric is {new:.4g} where the baseline's is {old:.4g}: not the same quantity"
+        table = self.table()["cpu_s"]
+        before, after = table["baseline"], table["candidate"]
+        if before and after is not None and after < before / 2:
+            return f"the run took {after:.3g} processor seconds and the baseline {before:.3g}: too few to have trained as it printed"
+        return None
 
     def search(self) -> More | Verdict:
         """Screen on one run, tentative on a few; every look has its own threshold."""
@@ -234,7 +261,26 @@ class _Case:
         spread = stats.pooled_sigma([old, new]).upper or 0.0
         least = max(ONE_SIDED_95 * spread * math.sqrt(1 / len(old) + 1 / len(new)), GAIN_PCT / 100 * abs(before))
         says = f"{axis}: {before:.4g} -> {after:.4g}"
-        return before - after > least, says if before - after > least else f"{says}, no gain beyond its own noise"
+        if before - after <= least:
+            return False, f"{says}, no gain beyond its own noise"
+        return self.seen_by_the_clock(axis, before - after, says)
+
+    def seen_by_the_clock(self, axis: str, saved: float, says: str) -> tuple[bool, str]:
+        """Seconds that the code says it saved have to be missing from what the org's clock saw, by half at least."""
+        if axis not in ("step_s", "train_s", "first_step_s", "compile_s"):
+            return True, says
+        arms = [[r for r in arm.values() if r.status == "ok"] for arm in (self.base_used, self.cand_used)]
+        old, new = (matching.axis_values(arm, "total_s") for arm in arms)
+        if not old or not new:
+            return True, says
+        steps = stats.mean(matching.axis_values(arms[0], "steps") or [1.0]) if axis == "step_s" else 1.0
+        seen = stats.mean(old) - stats.mean(new)
+        if seen >= saved * steps / 2:
+            return True, says
+        return (
+            False,
+            f"{says}, and the whole run took {seen:+.3g} s less by the org's clock: the saving is not seen there",
+        )
 
     # --- runs
 

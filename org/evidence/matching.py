@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from org.records import RunResult
 
-AXES = ("params", "flops", "tokens", "steps", "train_s", "total_s", "first_step_s", "compile_s", "vram_mb")
+AXES = ("params", "flops", "tokens", "steps", "train_s", "total_s", "first_step_s", "compile_s", "cpu_s", "vram_mb")
 COUNTED = 0.02  # counted axes differ by more than this: another experiment
 TIMED = 0.10  # seconds are noisy
+WORK = 1.0  # more work by the org's own count than this share of the baseline's: it is not what the summary says
 TINY = 1e-12
 
 Table = dict[str, dict[str, float | None]]
@@ -30,17 +31,28 @@ def axis_values(results: Sequence[RunResult], axis: str) -> list[float]:
     return values
 
 
-def mismatch(table: Mapping[str, Mapping[str, float | None]], matched: str) -> str | None:
+def mismatch(table: Mapping[str, Mapping[str, float | None]], matched: str, less_is_fair: bool = False) -> str | None:
     """Why the two arms are no fair pair, naming the control to run; None when they are one.
 
-    Beside the matched axis, compute is watched: more FLOPs at equal tokens is a bigger model, whatever else is equal.
-    Less of everything is fair: nobody wins by being given less.
+    Beside the matched axis, compute is watched: more FLOPs at equal tokens is a bigger model, whatever else is equal;
+    and so is what the org counted itself, since the other axes are what the code printed. An axis that only the
+    candidate keeps to itself is no equal one. `less_is_fair`: less of the matched axis is, as in a no-worse claim.
     """
     axis = "train_s" if matched == "wall_s" else matched
+    silent = [a for a in dict.fromkeys((axis, "flops", "tokens")) if _is_silent(table, a)]
+    if silent:
+        return f"{silent[0]} is printed by the baseline and not by the candidate; print it as the baseline does"
     excess = _excess(table, axis)
-    if excess is not None and abs(excess) > (TIMED if axis == "train_s" else COUNTED):
+    limit = TIMED if axis == "train_s" else COUNTED
+    if excess is not None and (excess > limit or (excess < -limit and not less_is_fair)):
         return (
             f"{matched} {_change(excess)} of the baseline's, and this claim holds {matched} equal; {_control(matched)}"
+        )
+    work = _excess(table, "cpu_s")
+    if work is not None and work > WORK:
+        return (
+            f"the run took {_change(work)} of the baseline's processor seconds by the org's count, and its summary says equal "
+            f"{matched}; count all of the work, or run the control at equal seconds"
         )
     if matched in ("flops", "wall_s"):
         return None
@@ -69,6 +81,11 @@ def net(
 
 
 _EQUAL_FLOPS = "at equal FLOPs or equal wall, never at equal steps alone; run the control with its budget cut to the baseline's FLOPs"
+
+
+def _is_silent(table: Mapping[str, Mapping[str, float | None]], axis: str) -> bool:
+    row = table.get(axis, {})
+    return row.get("baseline") is not None and "candidate" in row and row["candidate"] is None
 
 
 def _control(matched: str) -> str:

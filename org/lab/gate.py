@@ -22,10 +22,10 @@ from org.errors import BadInput, OrgError, Refused
 from org.evidence import contract as contracts
 from org.failpoint import failpoint
 from org.home import EXPERIMENT_PATTERN, Home, seat_branch
-from org.lab import intents
+from org.lab import checks, intents
 from org.lab.ledger import Book, Ledger
 from org.lab.record import program_head
-from org.records import Charter, Contract, Seat, Violation
+from org.records import Charter, Contract, KnobChange, Seat, Violation
 from org.world import git, worktrees
 
 BANK = "E0000"
@@ -79,16 +79,21 @@ def _submit(
         how = f"`org seat {seat.name} --sync` brings it here"
         notices.append(f"the head of {seat.program} moved since this worktree was laid, so the diff undoes it; {how}")
     tree = git.tree_with(home.record, git.tree_of(home.record, tip), texts)
+    base_texts, new_texts = texts_of(home, charter, head), texts_of(home, charter, tree)
     found = _violations(home, charter, head, tree, cites) + _queue_full(charter, book, seat)
-    found += _duplicate(book, head_tree, tree, scale, claim)
+    if not found:
+        derived = contracts.derive(base_texts, new_texts, charter)
+        found += _duplicate(home, charter, book, head_tree, tree, new_texts, scale, claim, derived)
+        found += contracts.check_why(why, base_texts, derived)
+    if not found:
+        found += checks.violations(home, charter, tree)
+    found = [_one_line(v) for v in found]
     if found:
         if not dry:
             _record_refusal(ledger, seat, why, found)
         raise Refused(
             f"refused: {found[0].message}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""), found
         )
-    base_texts, new_texts = texts_of(home, charter, head), texts_of(home, charter, tree)
-    derived = contracts.derive(base_texts, new_texts, charter)
     commit = git.commit(home.record, tree, [tip], f"{why}\n\nseat: {seat.name}")
     draft = Contract(
         experiment="E????",
@@ -111,7 +116,7 @@ def _submit(
         ablations_owed=derived.ablations_owed,
         idea=idea,
         cites=tuple(cites),
-        notices=tuple(notices),
+        notices=tuple(_clean(said) for said in notices),
         backend=seat.backend,
         created=files.utc_now(),
     )
@@ -164,8 +169,9 @@ def _editable_texts(
         except UnicodeDecodeError:
             continue
         text, said = contracts.restore_comments(old, new)
+        text, moved = contracts.restore_layout(old, text)
         changes[path] = text.encode()
-        notices += [f"{path}: {line}" for line in said]
+        notices += [f"{path}: {line}" for line in (*said, *moved)]
     return read, changes, notices
 
 
@@ -215,8 +221,19 @@ def _read_plain(root: Path, path: str) -> bytes:
         return file.read()
 
 
+def _one_line(violation: Violation) -> Violation:
+    """Paths are the agent's own words: no newline, no control character of theirs reaches a terminal."""
+    path = None if violation.path is None else _clean(violation.path)
+    return replace(violation, path=path, message=_clean(violation.message))
+
+
+def _clean(text: str) -> str:
+    return files.printable(" ".join(text.split()), 500)
+
+
 def _one(rule: str, path: str, message: str) -> tuple[str, list[Violation]]:
-    return f"refused: {message}", [Violation(rule, path, None, message)]
+    found = _one_line(Violation(rule, path, None, message))
+    return f"refused: {found.message}", [found]
 
 
 def _is_editable(path: str, charter: Charter) -> bool:
@@ -234,11 +251,13 @@ def _violations(home: Home, charter: Charter, head: str, tree: str, cites: tuple
     base_texts, new_texts = texts_of(home, charter, head), texts_of(home, charter, tree)
     found = contracts.violations(base_files, new_files, base_texts, new_texts, charter)
     registry = intents.load(home.intents) if home.intents.is_file() else []
-    for path in base_texts:
-        for intent in intents.touched(registry, base_texts[path], new_texts.get(path, ""), path):
-            if intent.id not in cites:
-                why = f"{path} touches '{intent.id}': {intent.why}; cite it with --cites {intent.id}"
-                found.append(Violation("intent", path, None, " ".join(why.split())))
+    changed = [i for p in base_texts for i in intents.touched(registry, base_texts[p], new_texts.get(p, ""), p)]
+    again = [i for i in intents.rebound(registry, base_texts, new_texts) if i not in changed]
+    for intent in (*changed, *again):
+        if intent.id not in cites:
+            how = "touches" if intent in changed else "binds anew what is watched by"
+            why = f"{intent.path} {how} '{intent.id}': {intent.why}; cite it with --cites {intent.id}"
+            found.append(Violation("intent", intent.path, None, " ".join(why.split())))
     return found
 
 
@@ -250,9 +269,23 @@ def _queue_full(charter: Charter, book: Book, seat: Seat) -> list[Violation]:
     return [Violation("queue", None, None, message)]
 
 
-def _duplicate(book: Book, head_tree: str, tree: str, scale: str, claim: str) -> list[Violation]:
+def _duplicate(
+    home: Home,
+    charter: Charter,
+    book: Book,
+    head_tree: str,
+    tree: str,
+    texts: dict[str, str],
+    scale: str,
+    claim: str,
+    derived: contracts.Derived,
+) -> list[Violation]:
+    """The same code was filed before, in this layout or another, with these comments or others."""
+    mine = _turned(derived.knobs)
     for name, other in book.experiments.items():
-        if (other.tree, other.baseline_tree, other.scale, other.claim) != (tree, head_tree, scale, claim):
+        if (other.baseline_tree, other.scale, other.claim) != (head_tree, scale, claim) or _turned(other.knobs) != mine:
+            continue
+        if other.tree != tree and not contracts.same_code(texts_of(home, charter, other.tree), texts, charter):
             continue
         verdict = book.verdicts.get(name)
         if verdict is not None and verdict.outcome == "lost":
@@ -263,6 +296,10 @@ def _duplicate(book: Book, head_tree: str, tree: str, scale: str, claim: str) ->
         message = f"this very configuration {said} as {name} of {other.seat}: {other.description}; try another"
         return [Violation("duplicate", None, None, message)]
     return []
+
+
+def _turned(knobs: tuple[KnobChange, ...]) -> set[tuple[str, str]]:
+    return {(knob.name, repr(knob.new)) for knob in knobs}
 
 
 def _record_refusal(ledger: Ledger, seat: Seat, why: str, found: list[Violation]) -> None:

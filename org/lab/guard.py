@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from org.errors import OrgError
-from org.world import process
+from org.world import confine, process
 
 LOG_LIMIT = 2_000_000  # bytes kept of one log
 TAIL_LIMIT = 64_000
+SHARED_MEMORY = Path("/dev/shm")
 
 
 class GuardLost(OrgError):
@@ -32,13 +34,15 @@ class GuardLost(OrgError):
 
 @dataclass(frozen=True)
 class Ended:
-    """How one command ended. `tail` is the last 64 KB of its output; `peak_mb` the largest process's peak memory."""
+    """How one command ended. `tail` is the last 64 KB of its output; `peak_mb` the largest process's peak memory; `cpu_s`
+    processor seconds of the whole tree, whoever waited for its parts."""
 
     returncode: int
     timed_out: bool
     wall_s: float
     peak_mb: float
     tail: str
+    cpu_s: float = 0.0
 
     def last_line(self) -> str:
         lines = [line for line in self.tail.replace("\r", "\n").splitlines() if line.strip()]
@@ -52,9 +56,20 @@ class Guard:
         self.pid = pid
         self._lifeline = lifeline
 
-    def run(self, argv: list[str], env: dict[str, str], cwd: Path, log: Path, deadline_s: float) -> Ended:
-        """Run one command to its end, its whole tree ended with it. Raises GuardLost when the guard dies."""
+    def run(
+        self,
+        argv: list[str],
+        env: dict[str, str],
+        cwd: Path,
+        log: Path,
+        deadline_s: float,
+        walls: confine.Walls | None = None,
+    ) -> Ended:
+        """Run one command to its end, its whole tree ended with it; behind `walls` where they are given. Raises GuardLost
+        when the guard dies."""
         request = {"argv": argv, "env": env, "cwd": str(cwd), "log": str(log), "deadline_s": deadline_s}
+        if walls is not None:
+            request["walls"] = asdict(walls)
         try:
             _send(self._lifeline, request)
             answer = _receive(self._lifeline)
@@ -103,19 +118,33 @@ def _serve(lifeline: socket.socket) -> None:
 
 
 def _run_one(
-    lifeline: socket.socket, argv: list[str], env: dict[str, str], cwd: str, log: str, deadline_s: float
+    lifeline: socket.socket,
+    argv: list[str],
+    env: dict[str, str],
+    cwd: str,
+    log: str,
+    deadline_s: float,
+    walls: dict[str, Any] | None = None,
 ) -> Ended | None:
     """None when the runner went away; the caller then ends the tree."""
-    begun = time.monotonic()
+    begun, cpu_s, shared = time.monotonic(), _children_cpu_s(), _shared_memory()
     reader, writer = os.pipe()
     try:
         child = subprocess.Popen(
-            argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, start_new_session=True
+            argv,
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=writer,
+            start_new_session=True,
+            preexec_fn=confine.Walls(**walls).enter if walls else None,  # noqa: PLW1509 - one thread here
         )
-    except OSError as error:
+    except (OSError, subprocess.SubprocessError) as error:
         os.close(writer)
         os.close(reader)
-        return Ended(127, False, time.monotonic() - begun, 0.0, f"{argv[0]}: {error.strerror}")
+        why = error.strerror if isinstance(error, OSError) else "cannot be confined"
+        return Ended(127, False, time.monotonic() - begun, 0.0, f"{argv[0]}: {why}")
     os.close(writer)
     tail, timed_out, returncode, usage = bytearray(), False, None, None
     with Path(log).open("wb", buffering=0) as file:
@@ -139,6 +168,7 @@ def _run_one(
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
         process.end_tree(os.getpid(), grace_s=0.2)
+        _sweep(_shared_memory() - shared)
         os.set_blocking(reader, False)
         with contextlib.suppress(BlockingIOError):
             while data := os.read(reader, 65536):
@@ -147,7 +177,34 @@ def _run_one(
     child.returncode = returncode  # reaped above with its resource usage; Popen must not wait again
     peak_mb = usage.ru_maxrss / 1024 if usage else 0.0
     text = bytes(tail).decode(errors="replace")
-    return Ended(returncode, timed_out, round(time.monotonic() - begun, 3), round(peak_mb, 1), text)
+    wall_s = round(time.monotonic() - begun, 3)
+    return Ended(returncode, timed_out, wall_s, round(peak_mb, 1), text, round(_children_cpu_s() - cpu_s, 3))
+
+
+def _shared_memory() -> set[Path]:
+    """Files of this user in /dev/shm, which the walls leave open for semaphores and worker processes."""
+    try:
+        return {path for path in SHARED_MEMORY.iterdir() if path.lstat().st_uid == os.getuid()}
+    except OSError:
+        return set()
+
+
+def _sweep(left: set[Path]) -> None:
+    """Shared memory made during the run and used by nobody now would be a message to the next run."""
+    for path in left:
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif not process.is_mapped(path):
+                path.unlink(missing_ok=True)
+        except OSError:
+            continue  # gone meanwhile
+
+
+def _children_cpu_s() -> float:
+    """Of all that this process has reaped: orphans of the run too, since it is their subreaper."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _poll(pid: int) -> tuple[int | None, resource.struct_rusage | None]:

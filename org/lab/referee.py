@@ -2,7 +2,8 @@
 
 The model runs in a child with the candidate's code; cross-entropy, byte counts, batch shape and split are the org's.
 The softmax is taken here, so any output is a normalised distribution; the targets are never given, but inputs hold them
-shifted by one, hence the causality probe: the same prefix with another document's suffix must give the same logits.
+shifted by one, hence the probes: the same prefix with another row's suffix, in another batch of another process, must give
+the same logits. A model that looks ahead, at its neighbours or back at what it was asked before, does not.
 Splits lie under comms/referee/, made once by the base commit's frozen code; no trainer reads there.
 """
 
@@ -19,16 +20,20 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from org import files
 from org.errors import OrgError
 from org.home import Home
+from org.lab import runner
 from org.records import Charter, RefereeSpec, RunSpec
-from org.world import git
+from org.world import git, process
 
-PROBES = 2
+PROBE_BATCHES = 16
+NEAR, FAR = 4, 12  # positions compared: the last before the cut, and some of the rest
 TOLERANCE = 1e-3  # of a logit: the arithmetic of another batch order stays far below, a leak far above
 
 
@@ -42,6 +47,7 @@ def main(argv: list[str]) -> int:
     spec = RunSpec.from_dict(files.read_json(folder / "spec.json"))
     assert spec.referee is not None
     rules = RefereeSpec.from_dict(spec.referee)
+    process.set_subreaper()
     try:
         score = _score(home, folder, spec, rules)
     except CannotScore as error:
@@ -73,6 +79,7 @@ def ensure_splits(home: Home, charter: Charter, base: str) -> None:
 
 
 def _score(home: Home, folder: Path, spec: RunSpec, rules: RefereeSpec) -> dict[str, Any]:
+    """Both passes over the held-out rows. Everything is read from disk before the candidate's code begins."""
     import numpy as np
 
     meta = files.read_json(home.referee_data / "meta.json")
@@ -80,72 +87,136 @@ def _score(home: Home, folder: Path, spec: RunSpec, rules: RefereeSpec) -> dict[
     byte_counts = np.fromfile(home.referee_data / "token_bytes.bin", dtype=np.uint16)
     splits = ["val", "hidden"] if spec.stage == "verify" else ["val"]
     windows = {name: _windows(np, home.referee_data / f"{name}.bin", spec.eval_tokens, rules) for name in splits}
-    with _Child(folder, rules, vocab) as child:
-        worst = _probe(np, child, windows["val"][0], random.SystemRandom())
-        if worst > TOLERANCE:
-            raise CannotScore(f"logits depend on later tokens: changing the suffix moved the prefix by {worst:.3g}")
-        scores = {name: _bits_per_byte(np, child, *windows[name], byte_counts) for name in splits}
+    rows = _Rows(
+        inputs=np.concatenate([windows[name][0] for name in splits]),
+        targets=np.concatenate([windows[name][1] for name in splits]),
+        split=[name for name in splits for _ in windows[name][0]],
+    )
+    probes = _probes(np, rows.inputs, rules.rows, random.SystemRandom())
+    with _Child(home, folder, spec, rules, vocab, "probes") as child:
+        for batch in _batches(probes, rules.rows):
+            logits = child.logits(np.stack([probe.tokens for probe in batch]))
+            for probe, row in zip(batch, logits, strict=True):
+                probe.logits = row[probe.positions].copy()
+    with _Child(home, folder, spec, rules, vocab, "scoring") as child:
+        scores, worst = _bits_per_byte(np, child, rows, byte_counts, probes, spec.seed)
     if not all(math.isfinite(value) for value in scores.values()):
         return {"status": "crash", "reason": "logits are not finite"}
+    if worst > TOLERANCE:
+        raise CannotScore(
+            f"logits depend on later tokens, other rows or earlier batches: one prefix was read as two, {worst:.3g} apart"
+        )
     return {
         "status": "ok",
         "trust": "referee",
         "metric": scores["val"],
         "hidden": scores.get("hidden"),
-        "probes": {"causality": worst, "eval_tokens": int(windows["val"][0].size)},
+        "probes": {"causality": worst, "rows": len(probes), "eval_tokens": int(windows["val"][0].size)},
     }
 
 
+@dataclass
+class _Rows:
+    """Held-out rows: inputs and targets (n, seq_len) int64, and the split of each."""
+
+    inputs: Any
+    targets: Any
+    split: list[str]
+
+
+@dataclass
+class _Probe:
+    """A held-out row with another row's suffix from `cut` on. Its logits before the cut have to be those of the row."""
+
+    row: int
+    tokens: Any  # (seq_len,) int64
+    positions: Any  # those before the cut that are compared
+    logits: Any = None  # (positions, vocab), of the first child
+
+
 def _windows(np: Any, path: Path, tokens: int, rules: RefereeSpec) -> tuple[Any, Any]:
-    """Inputs and targets of the split's first `tokens` tokens, each (batches, rows, seq_len) int64."""
+    """Inputs and targets of the split's first `tokens` tokens, each (rows, seq_len) int64, whole batches only."""
     batch = rules.rows * rules.seq_len
     data = np.fromfile(path, dtype=np.uint16, count=tokens + 1).astype(np.int64)
     batches = (len(data) - 1) // batch
     if batches < 1:
         raise OrgError(f"{path} holds {len(data)} tokens, fewer than one batch of {batch}; use a larger corpus")
-    shape = (batches, rules.rows, rules.seq_len)
+    shape = (batches * rules.rows, rules.seq_len)
     return data[: batches * batch].reshape(shape), data[1 : batches * batch + 1].reshape(shape)
 
 
-def _bits_per_byte(np: Any, child: _Child, inputs: Any, targets: Any, byte_counts: Any) -> float:
-    """Total nats / (ln 2 * total bytes); tokens of no bytes (specials) are masked out."""
-    nats, total_bytes = 0.0, 0
-    for x, y in zip(inputs, targets, strict=True):
-        logits = child.logits(x).reshape(-1, child.vocab)  # (rows * seq_len, vocab)
-        top = logits.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(logits - top).sum(axis=1, dtype=np.float64)) + top[:, 0]
-        y = y.reshape(-1)
-        counts = byte_counts[y]
-        loss = log_sum - logits[np.arange(len(y)), y]
-        nats += float(loss[counts > 0].sum())
-        total_bytes += int(counts.sum())
-    return nats / (math.log(2) * total_bytes)
+def _probes(np: Any, inputs: Any, rows: int, dice: random.Random) -> list[_Probe]:
+    """Probes in whole batches. Every position is just before a cut in one of them where there is room for it: a model
+    that looks ahead at a few positions only is caught there."""
+    count, seq_len = inputs.shape
+    batches = min(PROBE_BATCHES, -(-(seq_len - 1) // rows))
+    cuts = list(range(1, seq_len))
+    dice.shuffle(cuts)
+    found = []
+    for number in range(batches * rows):
+        row, cut = dice.randrange(count), cuts[number % len(cuts)]
+        others = [dice.randrange(count) for _ in range(8)]
+        other = next((o for o in others if inputs[o, cut] != inputs[row, cut]), others[0])
+        near = set(range(max(0, cut - NEAR), cut))
+        far = {dice.randrange(cut) for _ in range(FAR)}
+        tokens = np.concatenate([inputs[row, :cut], inputs[other, cut:]])
+        found.append(_Probe(row, tokens, np.array(sorted(near | far))))
+    return found
 
 
-def _probe(np: Any, child: _Child, inputs: Any, dice: random.Random) -> float:
-    """Largest change of a prefix's logits when the suffix comes from elsewhere. Variants are asked for first, and the
-    cut, the batch and which half is the variant are not known to the model."""
+def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _bits_per_byte(
+    np: Any, child: _Child, rows: _Rows, byte_counts: Any, probes: list[_Probe], seed: int
+) -> tuple[dict[str, float], float]:
+    """{split: total nats / (ln 2 * total bytes)}, tokens of no bytes (specials) masked out; and how far the probes' logits
+    are from the rows'. Rows come shuffled: what precedes a row in the text does not precede it here."""
+    order = list(range(len(rows.split)))
+    random.Random(seed).shuffle(order)
+    by_row: dict[int, list[_Probe]] = {}
+    for probe in probes:
+        by_row.setdefault(probe.row, []).append(probe)
+    nats: dict[str, list[float]] = {}
+    total_bytes: dict[str, int] = {}
     worst = 0.0
-    for _ in range(PROBES):
-        original = inputs[dice.randrange(len(inputs))]
-        other = inputs[dice.randrange(len(inputs))]
-        cut = dice.randrange(1, original.shape[1] - 1)
-        variant = original.copy()
-        variant[:, cut:] = np.roll(other, 1, axis=0)[:, cut:]
-        changed = child.logits(variant)[:, :cut]
-        plain = child.logits(original)[:, :cut]
-        difference = float(np.abs(changed - plain).max())
-        worst = max(worst, difference if math.isfinite(difference) else math.inf)
-    return worst
+    for batch in _batches(order, child.rows):
+        logits = child.logits(rows.inputs[batch])
+        for row, scores in zip(batch, logits, strict=True):  # scores: (seq_len, vocab)
+            for probe in by_row.get(row, ()):
+                worst = max(worst, _distance(np, scores[probe.positions], probe.logits))
+            top = scores.max(axis=1, keepdims=True)
+            log_sum = np.log(np.exp(scores - top).sum(axis=1, dtype=np.float64)) + top[:, 0]
+            y = rows.targets[row]
+            counts = byte_counts[y]
+            loss = log_sum - scores[np.arange(len(y)), y]
+            split = rows.split[row]
+            nats.setdefault(split, []).append(float(loss[counts > 0].sum()))
+            total_bytes[split] = total_bytes.get(split, 0) + int(counts.sum())
+    return {
+        split: math.fsum(sorted(parts)) / (math.log(2) * total_bytes[split]) for split, parts in nats.items()
+    }, worst
+
+
+def _distance(np: Any, a: Any, b: Any) -> float:
+    """Largest difference; equal infinities (a masked token) and two NaN (a crash of its own) are none."""
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        apart = np.where(same, 0.0, np.abs(a - b))
+    return float(np.nan_to_num(apart, nan=math.inf, posinf=math.inf).max())
 
 
 class _Child:
-    """The model's process and the memory shared with it."""
+    """A fresh process of the model behind walls of its own, and the memory shared with it. It sees the commit, the
+    checkpoint and what it is asked; what it writes is gone when it ends."""
 
-    def __init__(self, folder: Path, rules: RefereeSpec, vocab: int) -> None:
-        self.vocab = vocab
+    def __init__(self, home: Home, folder: Path, spec: RunSpec, rules: RefereeSpec, vocab: int, name: str) -> None:
+        self.vocab, self.rows = vocab, rules.rows
         self._shape = (rules.rows, rules.seq_len, vocab)
-        self._folder, self._rules = folder, rules
+        self._home, self._folder, self._spec, self._rules = home, folder, spec, rules
+        self._private = folder / "private" / name
 
     def __enter__(self) -> Self:
         import numpy as np
@@ -159,22 +230,22 @@ class _Child:
         self._tokens = np.frombuffer(mmap.mmap(handles["tokens"], 0), dtype=np.int64).reshape(rows, seq_len)
         self._logits = np.frombuffer(mmap.mmap(handles["logits"], 0), dtype=np.float32).reshape(self._shape)
         ours, theirs = socket.socketpair()
-        arguments = [self._rules.loader, str(self._folder / "out" / "checkpoint"), rows, seq_len, vocab]
+        checkpoint, work = self._folder / "out" / "checkpoint", self._folder / "scored"
         program = Path(__file__).with_name("model_child.py")
+        words = [program, self._rules.loader, checkpoint, rows, seq_len, vocab]
+        environment = {name: value for name, value in self._spec.env.items() if not name.startswith("RUN_")}
+        environment |= runner.private_environment(self._spec.env, self._private)
+        walls = runner.walls_of(self._home, self._spec, read=[work, checkpoint, program], write=[self._private])
         self._log = (self._folder / "model.txt").open("wb")
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "ORG_FAILPOINT")}
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                str(program),
-                *map(str, [*arguments, handles["tokens"], handles["logits"], theirs.fileno()]),
-            ],
-            cwd=self._folder / "work",
+            [sys.executable, *map(str, [*words, handles["tokens"], handles["logits"], theirs.fileno()])],
+            cwd=work,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
             pass_fds=(handles["tokens"], handles["logits"], theirs.fileno()),
+            preexec_fn=walls.enter,  # noqa: PLW1509 - one thread here
         )
         theirs.close()
         for handle in handles.values():
@@ -203,6 +274,8 @@ class _Child:
         self._process.kill()
         self._process.wait()
         self._log.close()
+        process.end_tree(os.getpid(), grace_s=0.0)  # and whatever it started: this process is subreaper of all of it
+        shutil.rmtree(self._private, ignore_errors=True)
 
 
 if __name__ == "__main__":

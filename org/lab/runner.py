@@ -1,6 +1,9 @@
 """One run, one detached process: `python -m org.lab.runner HOME RUN RUN_LOCK_FD LEASE_FD`. Knows only its run folder.
 
-    spec.json  -> launch line -> export -> guard: trainer -> guard: referee -> result.json -> result line
+    spec.json  -> launch line -> export -> guard: trainer -> export again -> guard: referee -> result.json -> result line
+
+The trainer has a home and a scratch folder of its own, gone after the run; where the kernel has walls (`world.confine`) it
+sees no held-out split, no other run and no network, and what it writes elsewhere is refused.
 
 The guard is a fork of this process that is subreaper of everything the run starts, holds the device's lock and has a
 lifeline to the runner. Runner dead: the guard ends the tree and frees the device. Guard dead: the runner ends the tree
@@ -16,6 +19,7 @@ import math
 import os
 import shutil
 import signal
+import site
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,12 +31,13 @@ from org.home import Home
 from org.lab import guard
 from org.lab.ledger import Ledger
 from org.records import RunResult, RunSpec
-from org.world import git, process
+from org.world import confine, git, process
 
 REFEREE_DEADLINE_S = 600.0
 STOPPED = "stopped with the org; the run is repeated with the same seed"
 COUNTS = {"params": "params", "steps": "steps", "tokens": "tokens"}  # key of the summary -> field of the result
 AMOUNTS = {"flops_total": "flops", "first_step_s": "first_step_s", "train_s": "train_s", "compile_s": "compile_s"}
+FOLDERS = ("work", "out", "private", "scored")  # of a run, while it runs
 LARGEST = 1e30  # of any axis; beyond it is nonsense that would spoil a mean
 
 
@@ -78,29 +83,28 @@ def main(argv: list[str]) -> int:
     files.replace_json(folder / "result.json", result.to_dict())
     failpoint("runner.result")
     ledger.append("result", f"result:{run}", result.to_dict())
-    shutil.rmtree(folder / "work", ignore_errors=True)
-    shutil.rmtree(folder / "out", ignore_errors=True)
+    for made in FOLDERS:
+        shutil.rmtree(folder / made, ignore_errors=True)
     _status(folder, "done")
     return 0
 
 
 def _run(home: Home, folder: Path, spec: RunSpec, keeper: guard.Guard) -> RunResult:
     """Export, train, score. Every way a candidate can fail ends in a RunResult; only the org's own failures raise."""
-    work, out = folder / "work", folder / "out"
-    for made in (work, out):
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir(parents=True)
+    work, out, private = folder / "work", folder / "out", folder / "private"
+    for made in FOLDERS:
+        shutil.rmtree(folder / made, ignore_errors=True)
+        (folder / made).mkdir(parents=True)
     _status(folder, "export")
-    git.export(home.record, spec.commit, work)
-    for path, data in git.read_files(home.record, spec.frozen_commit, spec.frozen).items():
-        target = work / path  # frozen files of the base, whatever the commit says
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+    lay_out(home, spec, work)
     _status(folder, "train")
-    environment = {**spec.env, "RUN_OUT": str(out)}
+    environment = {**spec.env, **private_environment(spec.env, private), "RUN_OUT": str(out)}
     command = [part.replace("{out}", str(out)) for part in spec.command]
-    trained = keeper.run(command, environment, work, folder / "log.txt", spec.deadline_s)
-    facts: dict[str, Any] = {"total_s": trained.wall_s, "vram_mb": trained.peak_mb}
+    walls = walls_of(home, spec, read=[], write=[work, out, private])
+    trained = keeper.run(command, environment, work, folder / "log.txt", spec.deadline_s, walls)
+    _status(folder, "check")
+    facts: dict[str, Any] = {"total_s": trained.wall_s, "vram_mb": trained.peak_mb, "cpu_s": trained.cpu_s}
+    facts["probes"] = {"isolation": confine.level()}
     if trained.timed_out:
         return _result(spec, status="timeout", reason=f"passed its deadline of {spec.deadline_s:g} s", **facts)
     if trained.returncode != 0:
@@ -108,6 +112,10 @@ def _run(home: Home, folder: Path, spec: RunSpec, keeper: guard.Guard) -> RunRes
         return _result(spec, status="crash", reason=f"exit {trained.returncode}: {last}", **facts)
     summary, problem = read_summary(trained.tail)
     facts |= summary_facts(summary)
+    lay_out(home, spec, folder / "scored")  # what is scored was not within the trainer's reach
+    why = _rewritten(folder / "scored", work) or _impossible(facts, trained.wall_s)
+    if why:
+        return _result(spec, status="invalid", reason=why, **facts)
     if spec.referee is None:
         value = summary.get(spec.metric)
         if problem or not isinstance(value, int | float) or isinstance(value, bool):
@@ -133,7 +141,69 @@ def _run(home: Home, folder: Path, spec: RunSpec, keeper: guard.Guard) -> RunRes
     except ValueError:
         reason = f"the referee ended without a score: {files.printable(scored.last_line(), 200)}"
         return _result(spec, status="lost", reason=reason, **facts)
+    score["probes"] = {**facts["probes"], **score.get("probes", {})}
     return _result(spec, **{**facts, **score})
+
+
+def lay_out(home: Home, spec: RunSpec, folder: Path) -> None:
+    """The commit, and over it the frozen files of the base, whatever the commit says."""
+    git.export(home.record, spec.commit, folder)
+    for path, data in git.read_files(home.record, spec.frozen_commit, spec.frozen).items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+def private_environment(env: dict[str, str], private: Path) -> dict[str, str]:
+    """A home and a scratch folder that no other run sees: what one run leaves there is no head start for the next. The
+    cache stays where it is; data lies there."""
+    for name in ("home", "tmp"):
+        (private / name).mkdir(parents=True, exist_ok=True)
+    mine = {"HOME": str(private / "home"), "TMPDIR": str(private / "tmp"), "XDG_CACHE_HOME": str(cache_of(env))}
+    # packages of the person's own, where there is no virtual environment, are not found by HOME any more
+    packages = {"PYTHONUSERBASE": site.getuserbase()} if sys.prefix == sys.base_prefix else {"PYTHONNOUSERSITE": "1"}
+    return mine | packages
+
+
+def walls_of(home: Home, spec: RunSpec, read: list[Path], write: list[Path]) -> confine.Walls:
+    """Of a process that runs the commit's code: the org's own folders are dark but for what is named. The base may also
+    write the cache, since the first run builds it; a candidate never does."""
+    is_base = spec.commit == spec.frozen_commit
+    cache = cache_of(spec.env)
+    if is_base and not cache.exists():
+        cache.mkdir(parents=True)
+    known = [cache, Path(sys.prefix), Path(sys.base_prefix), *_named_folders(spec.env)]
+    hidden = [home.comms, home.worktrees]
+    return confine.walls(hidden, [*known, *read, *write], [*write, *([cache] if is_base else [])])
+
+
+def cache_of(env: dict[str, str]) -> Path:
+    return Path(env.get("XDG_CACHE_HOME") or Path(env.get("HOME", "/nonexistent")) / ".cache")
+
+
+def _named_folders(env: dict[str, str]) -> list[Path]:
+    """Absolute paths in the environment that the charter lets through: where else a trainer's data may lie."""
+    ours = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "PATH", "LD_LIBRARY_PATH")
+    return [
+        Path(value) for name, value in env.items() if name not in ours and value.startswith("/") and ":" not in value
+    ]
+
+
+def _rewritten(original: Path, work: Path) -> str:
+    """Which file of the commit differs in the trainer's folder by now, as a sentence; "" when none does."""
+    for path in sorted(p for p in original.rglob("*") if p.is_file()):
+        there = work / path.relative_to(original)
+        if there.is_symlink() or not there.is_file() or there.read_bytes() != path.read_bytes():
+            return f"the run rewrote {path.relative_to(original)}, its own code; write to RUN_OUT instead"
+    return ""
+
+
+def _impossible(facts: dict[str, Any], wall_s: float) -> str:
+    """A summary that says more seconds than the org's clock saw."""
+    said = sum(facts.get(name, 0.0) for name in ("first_step_s", "train_s"))
+    if said <= 1.02 * wall_s + 0.5:
+        return ""
+    return f"the summary says {said:.4g} s of training and the run lasted {wall_s:.4g} s by the org's clock"
 
 
 def read_summary(text: str) -> tuple[dict[str, Any], str]:

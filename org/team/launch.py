@@ -27,7 +27,7 @@ from org.records import Charter
 from org.team import panes, roster, seats, states
 from org.team.ending import alone, end_office, stop
 from org.team.roster import PERSON, Plan
-from org.world import git, process, tmux
+from org.world import confine, git, process, tmux
 from org.world.watch import Watcher
 
 READY_S = 60.0
@@ -176,7 +176,7 @@ def _write_facts(home: Home, plan: Plan, running: bool) -> bool:
         stopped=None,
         socket=home.socket,
         boot_id=process.boot_id(),
-        isolation="none",
+        isolation=confine.level(),
         versions={"org": __version__, "python": sys.version.split()[0]},
     )
     return renews

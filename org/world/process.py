@@ -98,6 +98,20 @@ def open_holders(path: Path) -> list[int]:
     return found
 
 
+def is_mapped(path: Path) -> bool:
+    """Whether some process has `path` in its memory, or open."""
+    if open_holders(path):
+        return True
+    wanted = os.fsencode(path)
+    for pid in _pids():
+        try:
+            if wanted in Path(f"/proc/{pid}/maps").read_bytes():
+                return True
+        except OSError:
+            continue  # gone, or another user's
+    return False
+
+
 def kill_all(pids: Callable[[], Iterable[int]], limit_s: float, sign: int = signal.SIGKILL) -> list[int]:
     """Kill what `pids()` names, again and again, until it names nothing or the limit passes. Returns everything killed."""
     ended: list[int] = []

@@ -124,7 +124,7 @@ def test_a_crash_is_exit_5_and_a_scratch_try_leaves_no_line(
     )
     monkeypatch.undo()
     monkeypatch.chdir(tiny_home.worktree("me"))
-    turn(tiny_home, "me", "MATRIX_LR", "0 / 0")
+    turn(tiny_home, "me", "SLEEP_S", "0 / 0")
     done = cli("run", "-m", "divide by zero")
     assert done.code == 5
     assert done.err.startswith("org: E0001 crash")

@@ -65,7 +65,9 @@ def test_the_shipped_intents_are_anchored_and_leave_every_knob_free() -> None:
         changed = [*rows]
         changed[constant.line - 1] = f"{constant.name} = 7"
         assert intents.touched(shipped, source, "\n".join(changed), path) == [], constant.name
-    assert [i.id for i in intents.touched(shipped, source, source.replace("is_causal = mask", "is_causal = not mask"), path)]
+    assert [
+        i.id for i in intents.touched(shipped, source, source.replace("is_causal = mask", "is_causal = not mask"), path)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -87,3 +89,33 @@ def test_a_wrong_registry_is_refused_with_its_place(tmp_path: Path, text: str, s
     with pytest.raises(BadInput, match=said) as error:
         intents.load(path)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "ids"),
+    [
+        ("a.py", "\n\nclass B:\n    width = 1\n", []),
+        ("a.py", "\n\ndef g(mask):\n    mask = 1\n    return mask\n", []),
+        ("b.py", "import a\n\nx = a.mask\n", []),
+        ("a.py", "\n\nmask = str\n", ["mask"]),
+        ("a.py", "\n\nif True:\n    def mask(x):\n        return x\n", ["mask"]),
+        ("a.py", "\n\nfrom b import f as mask\n", ["mask"]),
+        ("a.py", "\n\ndef g():\n    global mask\n    mask = str\n", ["mask"]),
+        ("b.py", "import a\n\na.mask = str\n", ["mask"]),
+        ("b.py", "import a\n\nsetattr(a, 'mask', str)\n", ["mask"]),
+        ("b.py", "import a\n\nvars(a)['mask'] = str\n", ["mask"]),
+        ("a.py", "\n\nModel.init = str\n", ["init"]),
+        ("a.py", "\n\nclass Model:\n    pass\n", ["init"]),
+        ("a.py", "\n\nModel = str\n", ["init"]),
+    ],
+)
+def test_a_watched_name_bound_again_anywhere_is_found(path: str, more: str, ids: list[str]) -> None:
+    base = {"a.py": CODE, "b.py": ""}
+    found = intents.rebound(ALL, base, {**base, path: base[path] + more})
+    assert [i.id for i in found] == ids
+
+
+def test_the_result_of_a_watched_line_thrown_away_is_found() -> None:
+    base = {"a.py": CODE}
+    text = CODE.replace("        return key", "        key = 0\n        return key")
+    assert [i.id for i in intents.rebound([KEY], base, {"a.py": text})] == ["key"]

@@ -196,7 +196,7 @@ def test_the_benign_twins_of_a_bigger_model_win() -> None:
     [
         ({"tokens": 614_400}, "tokens"),
         ({"flops": 2e12}, "flops"),
-        ({"flops": None, "params": 900_000}, "params"),
+        ({"flops": None, "params": 900_000}, "flops"),
         ({"data_hash": "another"}, "data"),
     ],
 )

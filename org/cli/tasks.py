@@ -52,7 +52,9 @@ def adopt(home: Home, folder: Path) -> None:
     """From here on the home works on the task in `folder`, which is copied in where it comes from the installation."""
     own = home.tasks / folder.name
     if not own.is_dir():
-        copy(folder, own)
+        with files.locked(home.launch_lock):  # of two launches at once, one copies
+            if not own.is_dir():
+                copy(folder, own)
     if home.adopted != folder.name:
         files.replace(home.task_file, f"{folder.name}\n")
 
@@ -63,5 +65,9 @@ def has_begun(home: Home) -> bool:
 
 
 def copy(folder: Path, to: Path) -> None:
-    """The whole folder, without what Python leaves behind."""
-    shutil.copytree(folder, to, ignore=shutil.ignore_patterns("__pycache__"))
+    """The whole folder, without what Python leaves behind, and whole or not at all: copied beside `to` under a hidden
+    name, which the next copy removes if this one is killed, then renamed. Raises OSError when `to` holds something."""
+    beside = to.parent / f".{to.name}.copy"
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(folder, beside, ignore=shutil.ignore_patterns("__pycache__"))
+    beside.rename(to)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -157,3 +159,31 @@ def test_what_python_left_behind_is_not_copied(tmp_path: Path) -> None:
         files.replace(tmp_path / "from" / place, "x")
     tasks.copy(tmp_path / "from", tmp_path / "to")
     assert [p.name for p in (tmp_path / "to").rglob("*") if p.is_file()] == ["kernel.py"]
+
+
+KILLED = """
+import os, pathlib, shutil, sys
+from org.cli import tasks
+from org.home import Home
+plain = shutil.copy2
+def copy2(source, to, **more):
+    plain(source, to, **more)
+    if pathlib.Path(source).name == "charter.yaml":
+        os.kill(os.getpid(), 9)
+shutil.copytree.__defaults__ = tuple(copy2 if value is plain else value for value in shutil.copytree.__defaults__)
+tasks.adopt(Home(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]))
+"""
+
+
+def test_a_copy_killed_halfway_is_no_task_and_the_next_one_removes_it(
+    cli: Cli, tiny_home: Home, no_launch: None
+) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, tiny_home.root, CLASSIFIER], check=False)
+    assert done.returncode == -9
+    assert [path.name for path in tiny_home.tasks.iterdir()] == [".classifier.copy"]
+    assert tasks.known(tiny_home) == {}
+    assert charter.load(tiny_home).metric.name == "val_bpb"
+    launch = ("--home", tiny_home.root, "launch", "--juniors", 1, "--devices", "cpu:1", "--detach")
+    assert cli(*launch, "--task", "classifier").code == 0
+    assert [path.name for path in tiny_home.tasks.iterdir()] == ["classifier"]
+    assert not {p for p in tree(CLASSIFIER) if "__pycache__" not in str(p)} - set(tree(tiny_home.tasks / "classifier"))

@@ -20,7 +20,7 @@ from org.world import process
 
 pytestmark = pytest.mark.slow  # whole organisations on two cores: half a minute each
 
-SHORT = {"kernel": ("steps: 80,", "steps: 4,"), "classifier": ("tokens: 400000,", "tokens: 20000,")}
+SHORT = {"kernel": ("steps: 50,", "steps: 4,"), "classifier": ("tokens: 400000,", "tokens: 20000,")}
 VERDICTS = 4
 
 

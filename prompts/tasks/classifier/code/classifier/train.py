@@ -57,7 +57,8 @@ def train(examples, inputs, classes, activations, seed):
     """Layers [(weights (n_in, n_out), biases (n_out,)), …] and the name of the activation between them.
 
     examples: `examples.take(n)` returns x (n, inputs) and y (n,) of class numbers, fresh ones at each call, and None when
-    the budget is used up; `examples.budget` says how many there are. activations: name -> function.
+    the budget is used up; `examples.budget` says how many there are. activations: name -> function. seed: of what is random
+    here; it names no data, which are fresh in every run.
     """
     random = np.random.default_rng(seed)
     sizes = [inputs, *[WIDTH] * LAYERS, classes]

@@ -42,7 +42,7 @@ def _failure(home: Home, charter: Charter, command: str, work: Path, private: Pa
     """The last line of a check that fails, None of one that passes."""
     words = [sys.executable if word in ("python", "python3") else word for word in shlex.split(command)]
     environment = spec.trainer_environment(charter)
-    known = [runner.cache_of(environment), Path(sys.prefix), Path(sys.base_prefix), work.parent]
+    known = [runner.cache_of(environment), *runner.programs(), work.parent]
     walls = confine.walls([home.comms, home.worktrees], known, [work, private])
     environment |= runner.private_environment(environment, private)
     try:

@@ -172,9 +172,14 @@ def walls_of(home: Home, spec: RunSpec, read: list[Path], write: list[Path]) -> 
     cache = cache_of(spec.env)
     if is_base and not cache.exists():
         cache.mkdir(parents=True)
-    known = [cache, Path(sys.prefix), Path(sys.base_prefix), *_named_folders(spec.env)]
+    known = [cache, *programs(), *_named_folders(spec.env)]
     hidden = [home.comms, home.worktrees]
     return confine.walls(hidden, [*known, *read, *write], [*write, *([cache] if is_base else [])])
+
+
+def programs() -> list[Path]:
+    """The interpreter, its packages and the org's own code: they may themselves lie in a scratch folder."""
+    return [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[1]]
 
 
 def cache_of(env: dict[str, str]) -> Path:

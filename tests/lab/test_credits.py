@@ -16,6 +16,8 @@ from org.evidence import stack
 from org.lab import credits, dispatch, gate, ledger, record, stacks
 from org.world import git
 
+pytestmark = pytest.mark.slow  # each measures several stacks
+
 
 def until(home, done, limit_s: float = 60.0) -> ledger.Book:
     """Dispatch until `done(book)`; the book."""

@@ -13,6 +13,8 @@ from org.home import Home
 from org.lab import dispatch, follow, gate, ledger, record, stacks
 from org.world import git, worktrees
 
+pytestmark = pytest.mark.slow  # drives every verb of the gate
+
 HOOKS = [
     "applypatch-msg",
     "pre-applypatch",

@@ -228,6 +228,7 @@ def test_a_run_that_ended_after_the_judge_looked_is_not_started_again(tiny_home,
     assert dispatcher._start(charter, dispatcher._prepare(charter), stale, settings) == []
 
 
+@pytest.mark.slow  # runs of a second and a half, many times
 def test_runs_stopped_with_the_org_are_repeated_however_often(tiny_home, make_seat, edit) -> None:
     seat = make_seat()
     edit(seat, "SLEEP_S = 0.0", "SLEEP_S = 1.5")  # longer than a busy machine takes to look

@@ -45,6 +45,7 @@ def killed_after(step: int, *args: object) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow  # starts several real runs
 def test_a_killed_run_goes_on_to_the_very_same_weights(corpus, dataset, tmp_path):
     args = (*SHORT, "--data", corpus, "--steps", 30, "--seed", 3)
     whole = summary_of(run("train", *args, "--out", tmp_path / "whole"))
@@ -85,6 +86,7 @@ def test_a_place_that_cannot_be_written_is_said_before_a_run_is_spent(corpus, da
     assert one_line_without_traceback(done)
 
 
+@pytest.mark.slow  # starts several real runs
 def test_a_checkpoint_needs_no_cache_when_the_run_ends(corpus, dataset, cache_home, tmp_path):
     own = tmp_path / "cache"
     shutil.copytree(cache_home, own)
@@ -103,6 +105,7 @@ def test_a_checkpoint_needs_no_cache_when_the_run_ends(corpus, dataset, cache_ho
     assert harness.read_checkpoint(tmp_path / "out" / "checkpoint")["tokenizer"]
 
 
+@pytest.mark.slow  # starts several real runs
 def test_an_interrupted_run_is_not_replaced_without_a_word(corpus, dataset, tmp_path):
     args = (*SHORT, "--data", corpus, "--steps", 12, "--out", tmp_path, "--save-every", 4)
     killed_after(9, *args)
@@ -110,6 +113,7 @@ def test_an_interrupted_run_is_not_replaced_without_a_word(corpus, dataset, tmp_
     assert "interrupted" not in run("train", *args).stderr
 
 
+@pytest.mark.slow  # starts several real runs
 def test_a_foreign_state_is_one_line(corpus, dataset, tmp_path):
     (tmp_path / "checkpoint").mkdir()
     for foreign in ({"a": 1}, [1], {"facts": {}}):
@@ -119,6 +123,7 @@ def test_a_foreign_state_is_one_line(corpus, dataset, tmp_path):
         assert one_line_without_traceback(done)
 
 
+@pytest.mark.slow  # starts several real runs
 def test_resume_begins_where_there_is_nothing_and_refuses_another_run(corpus, dataset, tmp_path):
     args = (*SHORT, "--data", corpus, "--steps", 12, "--out", tmp_path, "--save-every", 4)
     killed_after(9, *args, "--resume")
@@ -145,6 +150,7 @@ def test_a_copy_of_the_folder_works_and_knows_no_org(corpus, dataset, tmp_path):
     assert summary_of(done)["steps"] == 2
 
 
+@pytest.mark.slow  # starts several real runs
 def test_seconds_count_from_the_end_of_the_first_step(corpus, dataset):
     got = summary_of(run("train", *SHORT, "--data", corpus, "--seconds", 1.5))
     assert got["tokens_per_s"] == pytest.approx(1024 * (got["steps"] - 1) / got["train_s"], rel=0.02)
@@ -152,6 +158,7 @@ def test_seconds_count_from_the_end_of_the_first_step(corpus, dataset):
     assert got["steps"] > 3 and got["tokens"] == got["steps"] * 1024
 
 
+@pytest.mark.slow  # starts several real runs
 def test_a_budget_in_flops_gives_every_shape_the_same(corpus, dataset):
     args = ("--data", corpus, "--preset", "smoke", "--no-eval", "--flops", 3e10)
     shapes = [summary_of(run("train", *args, "--depth", depth)) for depth in (1, 2)]
@@ -160,11 +167,13 @@ def test_a_budget_in_flops_gives_every_shape_the_same(corpus, dataset):
         assert got["flops_total"] == pytest.approx(3e10, rel=0.5 / got["steps"])
 
 
+@pytest.mark.slow  # starts several real runs
 def test_flops_compare_two_depths_at_one_batch(corpus, dataset):
     got = summary_of(run("train", "--data", corpus, "--no-eval", "--flops", 2e10, "--depth", 4, "--device", "cpu"))
     assert got["tokens"] == 1024 * got["steps"] and got["preset"] is None
 
 
+@pytest.mark.slow  # starts several real runs
 def test_depth_alone_is_the_dial_of_horizon_and_batch():
     """Read from the run's first lines: the whole would take minutes."""
     process = subprocess.Popen(
@@ -178,6 +187,7 @@ def test_depth_alone_is_the_dial_of_horizon_and_batch():
     assert steps == pytest.approx(11 * matmul / (2 * 8 * 128), rel=0.01)
 
 
+@pytest.mark.slow  # starts several real runs
 def test_two_ranks_train_as_one_does(corpus, dataset, tmp_path):
     args = [*map(str, (*SHORT, "--data", corpus, "--steps", 6)), "--out"]
     alone = summary_of(run("train", *args, tmp_path / "one"))
@@ -350,6 +360,7 @@ def test_a_folder_without_a_checkpoint_or_with_a_broken_one_is_one_line(checkpoi
         assert capfd.readouterr().err.startswith("nanochat: ")
 
 
+@pytest.mark.slow  # starts several real runs
 def test_a_corpus_read_too_often_is_said(corpus, dataset, tmp_path):
     done = run("train", *SHORT, "--data", corpus, "--steps", 40)
     got = summary_of(done)

@@ -76,6 +76,7 @@ def train(examples, inputs, classes, activations, seed):
 """
 
 
+@pytest.mark.slow  # trains four times
 def test_what_the_child_draws_itself_is_of_other_spirals(task: Make) -> None:
     """No point is one it is handed, whatever seed it names, and what it learns of them is turned by an angle it has not:
     over runs the arms that its own points would give are right a third of the time, where the handed ones' give 0.9."""

@@ -259,6 +259,7 @@ def test_a_stop_ends_the_training_and_records_its_run_as_lost(org: Any) -> None:
     assert (result.status, contract.experiment in ledger.read(home).verdicts) == ("lost", False)
 
 
+@pytest.mark.slow  # an organisation stopped again and again
 def test_stops_use_up_none_of_a_runs_attempts(org: Any) -> None:
     org.launch(chief=0, juniors=1)
     home = org.home

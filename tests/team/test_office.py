@@ -235,6 +235,7 @@ def test_a_program_that_ends_is_started_again_and_one_that_keeps_ending_is_flagg
     assert not org.look().panes["j1"].dead
 
 
+@pytest.mark.slow  # a budget from its start to its end
 def test_a_budget_of_runs_is_kept_to_the_run_and_ends_with_a_page(org: Any) -> None:
     org.launch(chief=0, juniors=1, budget=roster.Budget(runs=4))
     submit(org.home, "j1")

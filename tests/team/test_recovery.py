@@ -16,6 +16,8 @@ from org.lab import gate, ledger
 from org.team import panes, seats
 from org.world import process
 
+pytestmark = pytest.mark.slow  # kills whole organisations while runs train
+
 ROOT = Path(__file__).parents[2]
 
 

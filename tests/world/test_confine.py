@@ -52,9 +52,9 @@ def tried(tmp_path: Path, what: dict[str, str]) -> dict[str, str]:
         "    except OSError as error:\n        said[name] = 'refused' if error.errno in (1, 13, 18) else str(error)\n"
         "print(json.dumps(said))\n"
     )
-    walls = confine.walls(
-        [tmp_path / "hidden"], [tmp_path / "open", Path(sys.prefix), Path(sys.base_prefix)], [tmp_path / "out"]
-    )
+    # this very checkout may lie in a scratch folder, and pickle asks for a package named org
+    readable = [tmp_path / "open", Path(sys.prefix), Path(sys.base_prefix), Path(confine.__file__).parents[1]]
+    walls = confine.walls([tmp_path / "hidden"], readable, [tmp_path / "out"])
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
         preexec_fn=walls.enter,

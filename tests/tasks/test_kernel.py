@@ -91,6 +91,8 @@ if not os.fork():
     time.sleep(60)
     os._exit(0)
 os.wait()
+while not (os.path.exists({seen!r}) and open({seen!r}).read()):  # it is at work before the judge looks
+    time.sleep(0.01)
 """
 BRIEF = """
 import os, signal

@@ -20,8 +20,9 @@ import torch
 
 from nanochat.command import Flags, Problem, exit_code
 from nanochat.harness import read_checkpoint
+from nanochat.model import GPT, Cache
 from nanochat.prepare import tokenizer
-from nanochat.train import GPT, Cache, load
+from nanochat.train import load
 
 
 @torch.no_grad()

@@ -39,6 +39,7 @@ from torch.nn import functional as F
 
 from nanochat import harness, optim, train
 from nanochat import machine as machines
+from nanochat import model as models
 from nanochat.prepare import EVAL_SEQ_LEN, PRESETS, batch, bits_per_byte
 from nanochat.prepare import load as load_data
 
@@ -65,10 +66,10 @@ def rms(x):
 
 
 class Plain(nn.Module):
-    """train.GPT at its default knobs, over the very parameters of `gpt`: (B, T) -> (B, T, V) float32 logits, causal,
+    """models.GPT at its default knobs, over the very parameters of `gpt`: (B, T) -> (B, T, V) float32 logits, causal,
     T its seq_len. Autograd makes every gradient. Knows neither windows, dropout nor the other settings of a knob."""
 
-    def __init__(self, gpt: train.GPT):
+    def __init__(self, gpt: models.GPT):
         super().__init__()
         self.gpt, c = gpt, gpt.config
         frequencies = c.rope_base ** -(torch.arange(0, c.head_dim, 2) / c.head_dim)
@@ -138,7 +139,7 @@ def polar(g):
     return (x.T if is_tall else x).to(g.dtype)
 
 
-def groups(model: train.GPT) -> tuple[list, list]:
+def groups(model: models.GPT) -> tuple[list, list]:
     """(matrices, [(parameter, lr)] of the rest), as train.optimizers gives them out."""
     muon, adamw = train.optimizers(model)
     matrices = [p for params, *_ in muon.groups for p in params]
@@ -212,7 +213,7 @@ def speed() -> Iterator[str]:
         dataset, rows = load_data(vocab_size=rung.vocab_size), train.ROWS * min(4, rung.rows_factor)  # plain has to fit
         steps, rounds = (10, 5) if IS_CUDA else ((6, 11) if is_deep else (16, 11))
         config = train.config_for(depth, dataset.vocab_size, rung)
-        models = {name: train.GPT(config).init(1).on(machine, IS_CUDA and name == "ours") for name in BLOCKS}
+        models = {name: models.GPT(config).init(1).on(machine, IS_CUDA and name == "ours") for name in BLOCKS}
         seconds: dict[str, list[float]] = {name: [] for name in BLOCKS}
         roofline = 0.0
         for name, block in BLOCKS.items():
@@ -273,8 +274,8 @@ def worker(arm: str, seed: int, preset: str, matrix_lr: float) -> dict:
     machine, rung = machines.machine(threads=1), PRESETS[preset]
     dataset, rows = load_data(rung.data, rung.vocab_size), train.ROWS * rung.rows_factor
     config = train.config_for(train.DEPTH * rung.depth_factor, dataset.vocab_size, rung)
-    recipe_flops = train.GPT(config).flops_per_token() * rung.tokens
-    model = train.GPT(replace(config, value_embeddings=has_value_embeddings)).init(seed).on(machine, IS_CUDA)
+    recipe_flops = models.GPT(config).flops_per_token() * rung.tokens
+    model = models.GPT(replace(config, value_embeddings=has_value_embeddings)).init(seed).on(machine, IS_CUDA)
     step_flops = model.flops_per_token() * rows * config.seq_len
     if not has_muon:
         matrices, rest = groups(model)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nanochat import model as models
 from nanochat import train
 
 from . import nanochat as bench
@@ -15,9 +16,16 @@ ROOT = Path(__file__).parents[2]
 
 def model_and_tokens(depth: int = 3):
     """A small GPT with every parameter away from its initial zeros, and one batch."""
-    knobs = {"activation": "relu2", "qk_norm_scale": 1.2, "logit_softcap": 15.0, "window_pattern": "L", "dropout": 0.0}
-    config = train.Config(300, depth, 64, 32, 16, value_embeddings=True, x0_residual=True, **knobs)
-    model = train.GPT(config).init(1)
+    knobs = {
+        "activation": "relu2",
+        "qk_norm_scale": 1.2,
+        "logit_softcap": 15.0,
+        "window_pattern": "L",
+        "dropout": 0.0,
+        "rope_base": 10_000,
+    }
+    config = models.Config(300, depth, 64, 32, 16, value_embeddings=True, x0_residual=True, **knobs)
+    model = models.GPT(config).init(1)
     rng = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for p in model.parameters():

@@ -65,9 +65,9 @@ def test_the_shipped_intents_are_anchored_and_leave_every_knob_free() -> None:
         changed = [*rows]
         changed[constant.line - 1] = f"{constant.name} = 7"
         assert intents.touched(shipped, source, "\n".join(changed), path) == [], constant.name
-    assert [
-        i.id for i in intents.touched(shipped, source, source.replace("is_causal = mask", "is_causal = not mask"), path)
-    ]
+    model = texts["nanochat/model.py"]
+    unmasked = model.replace("is_causal = mask", "is_causal = not mask")
+    assert [i.id for i in intents.touched(shipped, model, unmasked, "nanochat/model.py")] == ["causal-mask"]
 
 
 @pytest.mark.parametrize(

@@ -12,19 +12,13 @@ import time
 
 import pytest
 import torch
-import yaml
-from tiny_corpus import ROOT, command, one_line_without_traceback, run
+from tiny_corpus import ROOT, command, one_line_without_traceback, run, summary_of
 
 from nanochat import command as command_line
 from nanochat import harness, prepare, sample, train
 from nanochat import machine as machines
 
 SHORT = ("--depth", 1, "--preset", "smoke", "--device", "cpu", "--no-eval")
-
-
-def summary_of(done: subprocess.CompletedProcess) -> dict:
-    assert done.returncode == 0, done.stderr
-    return yaml.safe_load(done.stdout.partition("---\n")[2])
 
 
 def weights(out):

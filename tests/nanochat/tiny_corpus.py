@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -34,3 +36,9 @@ def run(module: str, *args: object, **env: str) -> subprocess.CompletedProcess:
 
 def one_line_without_traceback(done: subprocess.CompletedProcess) -> bool:
     return done.stderr.startswith("nanochat: ") and done.stderr.count("\n") == 1 and not done.stdout
+
+
+def summary_of(done: subprocess.CompletedProcess) -> dict:
+    """What a run that went well printed after `---`."""
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load(done.stdout.partition("---\n")[2])

@@ -19,6 +19,7 @@ from typing import Any
 from org import charter as charters
 from org import files
 from org.errors import BadInput, OrgError, Refused
+from org.evidence import comments, rules
 from org.evidence import contract as contracts
 from org.failpoint import failpoint
 from org.home import EXPERIMENT_PATTERN, Home, seat_branch
@@ -84,7 +85,7 @@ def _submit(
     if not found:
         derived = contracts.derive(base_texts, new_texts, charter)
         found += _duplicate(home, charter, book, head_tree, tree, new_texts, scale, claim, derived)
-        found += contracts.check_why(why, base_texts, derived)
+        found += rules.check_why(why, base_texts, derived)
     if not found:
         found += checks.violations(home, charter, tree)
     found = [_one_line(v) for v in found]
@@ -168,8 +169,8 @@ def _editable_texts(
             old, new = originals[path].decode(), data.decode()
         except UnicodeDecodeError:
             continue
-        text, said = contracts.restore_comments(old, new)
-        text, moved = contracts.restore_layout(old, text)
+        text, said = comments.restore_comments(old, new)
+        text, moved = comments.restore_layout(old, text)
         changes[path] = text.encode()
         notices += [f"{path}: {line}" for line in (*said, *moved)]
     return read, changes, notices
@@ -197,7 +198,7 @@ def _walk(root: Path, globs: tuple[str, ...]) -> set[str]:
         names[:] = [n for n in names if n not in (".git", "__pycache__") and not (Path(folder) / n).is_symlink()]
         for leaf in leaves:
             path = (Path(folder) / leaf).relative_to(root).as_posix()
-            if any(contracts.matches(path, glob) for glob in globs):
+            if rules.matches_any(path, globs):
                 found.add(path)
     return found
 
@@ -237,7 +238,7 @@ def _one(rule: str, path: str, message: str) -> tuple[str, list[Violation]]:
 
 
 def _is_editable(path: str, charter: Charter) -> bool:
-    return any(contracts.matches(path, glob) for glob in charter.editable)
+    return rules.matches_any(path, charter.editable)
 
 
 def texts_of(home: Home, charter: Charter, tree: str) -> dict[str, str]:
@@ -249,7 +250,7 @@ def _violations(home: Home, charter: Charter, head: str, tree: str, cites: tuple
     base_files = {e.path: (e.mode, e.sha) for e in git.list_tree(home.record, head)}
     new_files = {e.path: (e.mode, e.sha) for e in git.list_tree(home.record, tree)}
     base_texts, new_texts = texts_of(home, charter, head), texts_of(home, charter, tree)
-    found = contracts.violations(base_files, new_files, base_texts, new_texts, charter)
+    found = rules.violations(base_files, new_files, base_texts, new_texts, charter)
     registry = intents.load(home.intents) if home.intents.is_file() else []
     changed = [i for p in base_texts for i in intents.touched(registry, base_texts[p], new_texts.get(p, ""), p)]
     again = [i for i in intents.rebound(registry, base_texts, new_texts) if i not in changed]

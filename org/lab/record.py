@@ -12,7 +12,7 @@ from typing import Any
 from org import charter as charters
 from org import files
 from org.errors import BadInput
-from org.evidence import contract as contracts
+from org.evidence import rules
 from org.failpoint import failpoint
 from org.home import Home, check_id
 from org.records import Charter
@@ -34,7 +34,7 @@ def read_code(home: Home, charter: Charter) -> dict[str, bytes]:
     tree = {prefix + path: data for path, data in folders.import_folder(source).items()}
     for name, globs in (("editable", charter.editable), ("frozen", charter.frozen)):
         for glob in globs:
-            if not any(contracts.matches(path, glob) for path in tree):
+            if not any(rules.matches(path, glob) for path in tree):
                 raise BadInput(f"{home.charter}: {name}: '{glob}' matches no file of {source}; it has {_some(tree)}")
     return tree
 
@@ -109,7 +109,7 @@ def candidate_ref(slug: str) -> str:
 def _apply_start(home: Home, charter: Charter, tree: dict[str, bytes]) -> dict[str, bytes]:
     """Set the charter's `start` constants in the editable files: the recipe this org begins from."""
     left = dict(charter.start)
-    for path in [p for p in tree if any(contracts.matches(p, glob) for glob in charter.editable)]:
+    for path in [p for p in tree if rules.matches_any(p, charter.editable)]:
         text = tree[path].decode(errors="surrogateescape")
         for name in list(left):
             changed = set_constant(text, name, left[name])

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from org import files
-from org.evidence.contract import matches
+from org.evidence.rules import matches_any
 from org.home import Home
 from org.lab.runner import software
 from org.lab.wants import Want
@@ -28,7 +28,7 @@ def build(
         for key, value in values.items():
             part = part.replace(key, str(value))
         command.append(sys.executable if part in ("python", "python3") else part)
-    frozen = [e.path for e in git.list_tree(home.record, base) if any(matches(e.path, g) for g in charter.frozen)]
+    frozen = [e.path for e in git.list_tree(home.record, base) if matches_any(e.path, charter.frozen)]
     marker, _, value = home.lease_marker(device.name).partition("=")
     return RunSpec(
         run=name if attempt == 1 else f"{name}-r{attempt}",

@@ -16,7 +16,7 @@ from pathlib import Path
 from org import charter as charters
 from org import files
 from org.errors import BadInput, OrgError, did_you_mean
-from org.evidence.contract import matches
+from org.evidence.rules import matches_any
 from org.failpoint import failpoint
 from org.home import RESERVED_SEATS, Home, check_id, seat_branch
 from org.lab import record
@@ -272,7 +272,7 @@ def _editable(worktree: Path, charter: Charter) -> set[str]:
         names[:] = [n for n in names if n not in (".git", "__pycache__") and not (Path(folder) / n).is_symlink()]
         for leaf in leaves:
             path = (Path(folder) / leaf).relative_to(worktree).as_posix()
-            if any(matches(path, glob) for glob in charter.editable):
+            if matches_any(path, charter.editable):
                 found.add(path)
     return found
 

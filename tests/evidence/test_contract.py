@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from org.errors import BadInput
-from org.evidence import contract
+from org.evidence import comments, contract, rules
 from org.records import Charter, Metric, Scale
 
 TRAIN = '''\
@@ -51,11 +51,11 @@ def charter() -> Charter:
     )
 
 
-def rules(charter: Charter, files: dict, text: str | None = None, more: dict[str, str] | None = None) -> list[str]:
+def broken(charter: Charter, files: dict, text: str | None = None, more: dict[str, str] | None = None) -> list[str]:
     texts = {PATH: TRAIN.replace("0.02", "0.04") if text is None else text, **(more or {})}
     changed = {PATH: ("100644", "b" * 40), **files}
     tree = {path: entry for path, entry in {**BASE, **changed}.items() if entry is not None}
-    found = contract.violations(BASE, tree, {PATH: TRAIN}, texts, charter)
+    found = rules.violations(BASE, tree, {PATH: TRAIN}, texts, charter)
     assert all(v.message and "\n" not in v.message for v in found)
     return [v.rule for v in found]
 
@@ -111,7 +111,7 @@ def test_two_changes_owe_an_ablation_each(charter: Charter) -> None:
 )
 def test_what_cannot_change_a_number_is_empty(charter: Charter, text: str) -> None:
     assert contract.derive({PATH: TRAIN}, {PATH: text}, charter).is_empty
-    assert rules(charter, {PATH: FILE if text == TRAIN else ("100644", "c" * 40)}, text) == ["empty"]
+    assert broken(charter, {PATH: FILE if text == TRAIN else ("100644", "c" * 40)}, text) == ["empty"]
 
 
 def test_comments_are_no_lines_of_code(charter: Charter) -> None:
@@ -141,14 +141,14 @@ def test_comments_are_no_lines_of_code(charter: Charter) -> None:
     ],
 )
 def test_globs(path: str, glob: str, expected: bool) -> None:
-    assert contract.matches(path, glob) is expected
+    assert rules.matches(path, glob) is expected
 
 
 @given(st.text(max_size=12), st.text(alphabet="a/*?[]!.^-\\", max_size=8))
 def test_any_glob_gives_an_answer_and_a_star_never_crosses_a_folder(path: str, glob: str) -> None:
-    assert contract.matches(path, glob) in (True, False)
+    assert rules.matches(path, glob) in (True, False)
     if "/" in path:
-        assert not contract.matches(path, "*")
+        assert not rules.matches(path, "*")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_any_glob_gives_an_answer_and_a_star_never_crosses_a_folder(path: str, g
     ],
 )
 def test_traps_are_refused(charter: Charter, files: dict, rule: str) -> None:
-    assert rules(charter, files) == [rule]
+    assert broken(charter, files) == [rule]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_traps_are_refused(charter: Charter, files: dict, rule: str) -> None:
     ],
 )
 def test_benign_twins_pass(charter: Charter, files: dict) -> None:
-    assert rules(charter, files, more=dict.fromkeys(files, "x = 1\n")) == []
+    assert broken(charter, files, more=dict.fromkeys(files, "x = 1\n")) == []
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_benign_twins_pass(charter: Charter, files: dict) -> None:
     [("def f(:\n", "syntax"), ("x = '\0'\n", "syntax"), ("x = 1\n" * 200_000, "size"), ("(" * 5000, "syntax")],
 )
 def test_a_text_that_cannot_run_is_refused(charter: Charter, text: str, rule: str) -> None:
-    assert rules(charter, {}, text) == [rule]
+    assert broken(charter, {}, text) == [rule]
 
 
 @pytest.mark.parametrize("claim", ["better", "no-worse:lines", "no-worse:step_s"])
@@ -237,36 +237,36 @@ def bare(text: str) -> str:
 )
 def test_a_comment_lost_beside_unchanged_code_is_put_back(lost: str) -> None:
     changed = TRAIN.replace("0.02", "0.04")
-    text, notices = contract.restore_comments(TRAIN, changed.replace(lost, ""))
+    text, notices = comments.restore_comments(TRAIN, changed.replace(lost, ""))
     assert text == changed
     assert len(notices) == 1
 
 
 def test_a_rewritten_comment_gets_its_old_words_and_a_new_one_stays() -> None:
-    text, notices = contract.restore_comments(TRAIN, TRAIN.replace("# (B, T, C)", "# gate: approved"))
+    text, notices = comments.restore_comments(TRAIN, TRAIN.replace("# (B, T, C)", "# gate: approved"))
     assert text == TRAIN
     assert len(notices) == 1
     more = TRAIN.replace("def f(x):", "# what follows is new\ndef f(x):")
-    assert contract.restore_comments(TRAIN, more) == (more, [])
+    assert comments.restore_comments(TRAIN, more) == (more, [])
 
 
 def test_comments_of_changed_code_are_the_authors() -> None:
     text = TRAIN.replace("    # the clamp keeps the log finite\n    return norm(x)", "    return abs(norm(x))")
-    assert contract.restore_comments(TRAIN, text) == (text, [])
+    assert comments.restore_comments(TRAIN, text) == (text, [])
     gone = TRAIN[: TRAIN.index("def f(x)")]
-    assert contract.restore_comments(TRAIN, gone) == (gone, [])
-    assert contract.restore_comments(TRAIN, "def f(:") == ("def f(:", [])
+    assert comments.restore_comments(TRAIN, gone) == (gone, [])
+    assert comments.restore_comments(TRAIN, "def f(:") == ("def f(:", [])
 
 
 def test_a_comment_that_would_break_the_code_stays_out() -> None:
     base = "x = (1 +\n    # two\n    2\n)\n"
     candidate = "x = 1 + \\\n    2\n"
-    assert contract.restore_comments(base, candidate) == (candidate, [])
+    assert comments.restore_comments(base, candidate) == (candidate, [])
 
 
 def test_a_base_that_does_not_parse_can_be_mended(charter: Charter) -> None:
     tree = {**BASE, PATH: ("100644", "b" * 40)}
-    assert contract.violations(BASE, tree, {PATH: "def f(:"}, {PATH: TRAIN}, charter) == []
+    assert rules.violations(BASE, tree, {PATH: "def f(:"}, {PATH: TRAIN}, charter) == []
 
 
 LINES = TRAIN.split("\n")
@@ -291,11 +291,11 @@ def test_restoring_comments_never_changes_code(edits: list[tuple[str, int]]) -> 
         elif lines:
             lines[at] = lines[at].partition("#")[0].rstrip()
     candidate = "\n".join(lines)
-    text, notices = contract.restore_comments(TRAIN, candidate)
+    text, notices = comments.restore_comments(TRAIN, candidate)
     try:
         before = bare(candidate)
     except SyntaxError:
         assert (text, notices) == (candidate, [])
         return
     assert bare(text) == before
-    assert contract.restore_comments(TRAIN, text)[0] == text, "a second pass finds nothing to do"
+    assert comments.restore_comments(TRAIN, text)[0] == text, "a second pass finds nothing to do"

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from org.evidence import contract
+from org.evidence import comments, contract, rules
 from org.records import Charter, Metric, Scale
 
 BASE = """\
@@ -41,7 +41,7 @@ def f(a, b):
 @pytest.mark.parametrize("other", [("return x\n", "return x - 1\n"), ("", "")])
 def test_layout_is_put_back_beside_any_change(old: str, new: str, other: tuple[str, str]) -> None:
     changed = BASE.replace(*other, 1) if other[0] else BASE
-    text, notices = contract.restore_layout(BASE, changed.replace(old, new, 1))
+    text, notices = comments.restore_layout(BASE, changed.replace(old, new, 1))
     assert text == changed
     assert notices and all("layout" in said for said in notices)
 
@@ -51,7 +51,7 @@ def test_layout_is_put_back_beside_any_change(old: str, new: str, other: tuple[s
     [BASE, BASE.replace("0.1", "0.2"), BASE + "\n\ndef g():\n    return 1\n", "def f(:", BASE.replace("# (B, T)", "")],
 )
 def test_what_is_no_layout_is_left_alone(text: str) -> None:
-    assert contract.restore_layout(BASE, text) == (text, [])
+    assert comments.restore_layout(BASE, text) == (text, [])
 
 
 def test_joined_lines_are_no_lines_less() -> None:
@@ -81,5 +81,5 @@ def test_joined_lines_are_no_lines_less() -> None:
 def test_a_reason_and_its_diff(why: str, is_true: bool) -> None:
     charter = Charter("t", "c", "python t.py", Metric(), ("t.py",), (), {"s": Scale("s", 1)}, "s")
     base, cand = {"t.py": BASE}, {"t.py": BASE.replace("0.1", "0.2")}
-    found = contract.check_why(why, base, contract.derive(base, cand, charter))
+    found = rules.check_why(why, base, contract.derive(base, cand, charter))
     assert (found == []) == is_true, found

@@ -1,6 +1,6 @@
 """Which run goes next on which free device, and when an experiment is judged. One process at a time holds the dispatch lock.
 
-    tick: reap what ended -> judge -> act on verdicts -> start runs
+    tick: reap what ended -> judge -> move heads -> credit -> start runs -> merge wins
 
 Choosing is pure (`lab.wants`); status is computed from the ledger, run folders and kernel locks, so a dispatcher may
 die between any two lines and the next one goes on. Knows no agents, no mail, no tmux.
@@ -49,7 +49,7 @@ class Dispatcher:
         said = self._reap()
         settings = {name: specs.setting(charter, name, self.devices[0].kind) for name in charter.scales}
         steps, news = self._judge(charter, settings)
-        news += self._act()
+        news += self._move_heads()
         owed, credited = self._credit(charter, settings)
         news += credited
         if news:
@@ -57,7 +57,7 @@ class Dispatcher:
         said += news
         if allow_new:
             said += self._start(charter, base, steps, settings, owed)
-        return said
+        return said + self._merge_wins()  # last: no free device waits for a merge
 
     def running(self) -> list[str]:
         """Ids of runs whose runner lives."""
@@ -143,23 +143,29 @@ class Dispatcher:
                 return _lost_verdict(contract, charter, f"{why}; see that run's runner.txt and referee.txt")
         return step
 
-    def _act(self) -> list[str]:
-        """What follows from verdicts; each step looks whether it is done already."""
+    def _move_heads(self) -> list[str]:
+        """Heads follow verified wins; looks whether it is done already."""
         said = []
         book = self.ledger.refresh()
-        moved = {row["experiment"] for row in book.rows if row.get("kind") == "head"}
-        wins: dict[str, list[str]] = {}
+        moved = {row["experiment"] for row in book.moves if row.get("kind") == "head"}
         for name, verdict in list(book.verdicts.items()):
-            contract = book.experiments[name]
-            if verdict.outcome != "win":
+            if (verdict.outcome, verdict.tier) != ("win", "verified") or name in moved or name in self._stale:
                 continue
-            if verdict.tier == "tentative":
-                wins.setdefault(contract.program, []).append(name)
-            elif verdict.tier == "verified" and name not in moved and name not in self._stale:
-                if stacks.move_head(self.home, self.ledger, contract):
-                    said.append(f"head of {contract.program} moved to {contract.commit[:7]} by {name}")
-                else:
-                    self._stale.add(name)
+            contract = book.experiments[name]
+            if stacks.move_head(self.home, self.ledger, contract):
+                said.append(f"head of {contract.program} moved to {contract.commit[:7]} by {name}")
+            else:
+                self._stale.add(name)
+        return said
+
+    def _merge_wins(self) -> list[str]:
+        """Each program's candidate branch holds its tentative wins on its present head."""
+        said = []
+        book = self.ledger.refresh()
+        wins: dict[str, list[str]] = {}
+        for name, verdict in book.verdicts.items():
+            if (verdict.outcome, verdict.tier) == ("win", "tentative"):
+                wins.setdefault(book.experiments[name].program, []).append(name)
         for program, names in wins.items():
             made_of = (str(book.heads.get(program, {}).get("commit")), *names)
             if self._candidates.get(program) != made_of:

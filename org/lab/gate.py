@@ -7,7 +7,6 @@ Knows no agents, no mail, no tmux. Never runs git in a folder an agent can write
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -186,7 +185,7 @@ def _not_filed(home: Home, charter: Charter, seat: Seat, tip: str) -> list[str]:
         if path.stat().st_size > MAX_FILE_BYTES:
             continue
         data = path.read_bytes()
-        if hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() != entry.sha:
+        if git.blob_sha(data) != entry.sha:
             said.append(f"{entry.path} was edited and is not part of the experiment: only editable paths are")
     return said
 

@@ -24,6 +24,7 @@ from org.world import git
 T = TypeVar("T")
 
 BRANCH = "refs/heads/ledger"
+PART = 256  # lines of one file of the copy in the record: a verdict there costs the same whatever came before
 SEAL = re.compile(rb'(\{.*), "sum": "([0-9a-f]{16})"\}', re.DOTALL)
 # how every line of ours begins: what it is about is known without parsing the rest
 HEAD = re.compile(
@@ -67,7 +68,7 @@ class Rows(Sequence[dict[str, Any]]):
             except ValueError:
                 raise OrgError(
                     f"ledger.jsonl: line {at % len(self) + 1} is damaged; see `org results --check`, and "
-                    "`git -C comms/record.git show ledger:ledger.jsonl` for the copy kept there"
+                    "`git -C comms/record.git show ledger:ledger/00001.jsonl` and its neighbours for the copy kept there"
                 ) from None
             return row
         return line
@@ -117,6 +118,7 @@ class Book:
         self.moves: list[dict[str, Any]] = []  # `head` and `credit` lines, in their order
         self.refusals: list[dict[str, Any]] = []
         self.org: list[dict[str, Any]] = []  # launches and stops of the organisation
+        self.table: dict[str, str] = {}  # rows of results.tsv, made so far
 
     def open(self) -> list[Contract]:
         """Experiments without a verdict, oldest first: the queue is computed from these."""
@@ -245,41 +247,57 @@ def commit(home: Home, book: Book, metric: str = "metric") -> None:
     files.replace(home.results_tsv, table)
     with files.locked(home.leases / "ledger-commit"):
         parent = git.resolve(home.record, BRANCH)
-        tree = git.write_tree(home.record, {"ledger.jsonl": home.ledger.read_bytes(), "results.tsv": table.encode()})
-        if parent and git.tree_of(home.record, parent) == tree:
-            return
-        sha = git.commit(home.record, tree, [parent] if parent else [], f"ledger: {len(book.rows)} lines")
-        git.update_ref(home.record, BRANCH, sha, parent)
+        kept = {e.path: e.sha for e in git.list_tree(home.record, parent)} if parent else {}
+        parts = sum(path.startswith("ledger/") for path in kept)
+        changed = {"results.tsv": table.encode(), **_parts(home, max(0, parts - 1))}
+        changed = {path: data for path, data in changed.items() if kept.get(path) != git.blob_sha(data)}
+        if changed:
+            git.commit_files(home.record, BRANCH, parent, changed, f"ledger: {len(book.rows)} lines")
+
+
+def _parts(home: Home, since: int) -> dict[str, bytes]:
+    """The ledger's whole lines as files of the record, from that part on. A part that is followed by another is never
+    written again: what an edit does to old lines stays out of the record."""
+    lines, _ = files.whole_lines(home.ledger)
+    starts = range(since * PART, len(lines), PART)
+    return {f"ledger/{at // PART + 1:05d}.jsonl": b"\n".join(lines[at : at + PART]) + b"\n" for at in starts}
+
+
+def kept_lines(home: Home) -> list[bytes]:
+    """The record's copy of the ledger."""
+    paths = [e.path for e in git.list_tree(home.record, BRANCH) if e.path.startswith("ledger/")]
+    parts = git.read_files(home.record, BRANCH, paths)
+    return [line for path in sorted(parts) for line in parts[path].splitlines()]
 
 
 def tsv(book: Book, metric: str = "metric") -> str:
     """results.tsv: upstream's five columns first, one row an experiment, numbers of its candidate runs' mean."""
-    lines = ["\t".join((TSV_COLUMNS[0], metric, *TSV_COLUMNS[2:]))]
-    for name, verdict in book.verdicts.items():
-        contract = book.experiments.get(name)
-        if contract is None:
-            continue
+    head = "\t".join((TSV_COLUMNS[0], metric, *TSV_COLUMNS[2:]))
+    return "\n".join([head, *(_tsv_row(book, name) for name in book.verdicts if name in book.experiments)]) + "\n"
+
+
+def _tsv_row(book: Book, name: str) -> str:
+    """A verdict stands for ever, so its row is made once."""
+    if name not in book.table:
+        verdict, contract = book.verdicts[name], book.experiments[name]
         own = [book.results[r] for r in verdict.runs if r in book.results and book.results[r].tree == contract.tree]
         values = [r.metric for r in own if r.metric is not None]
         memory = [r.vram_mb for r in own if r.vram_mb is not None]
         kept = verdict.outcome in ("win", "holds")
-        lines.append(
-            "\t".join(
-                (
-                    contract.commit[:7],
-                    f"{mean(values):.6f}" if values else "0.000000",
-                    f"{mean(memory) / 1024:.1f}" if memory else "0.0",
-                    "keep" if kept else "crash" if verdict.outcome == "crash" else "discard",
-                    files.printable(contract.description, 200).replace("\t", " ").replace("\n", " "),
-                    name,
-                    contract.program,
-                    contract.seat,
-                    "" if verdict.effect is None else f"{verdict.effect:+.6f}",
-                    "" if verdict.se is None else f"{verdict.se:.6f}",
-                )
-            )
+        cells = (
+            contract.commit[:7],
+            f"{mean(values):.6f}" if values else "0.000000",
+            f"{mean(memory) / 1024:.1f}" if memory else "0.0",
+            "keep" if kept else "crash" if verdict.outcome == "crash" else "discard",
+            files.printable(contract.description, 200).replace("\t", " ").replace("\n", " "),
+            name,
+            contract.program,
+            contract.seat,
+            "" if verdict.effect is None else f"{verdict.effect:+.6f}",
+            "" if verdict.se is None else f"{verdict.se:.6f}",
         )
-    return "\n".join(lines) + "\n"
+        book.table[name] = "\t".join(cells)
+    return book.table[name]
 
 
 def problems(home: Home) -> list[dict[str, Any]]:
@@ -346,7 +364,7 @@ def _record_problems(home: Home, lines: list[bytes]) -> Iterator[dict[str, Any]]
     try:
         if not git.resolve(home.record, BRANCH):
             return
-        kept = (git.read_file(home.record, BRANCH, "ledger.jsonl") or b"").splitlines()
+        kept = kept_lines(home)
         table = git.read_file(home.record, BRANCH, "results.tsv")
     except OrgError as error:
         yield _problem(0, f"the record cannot be read: {error}")

@@ -8,6 +8,7 @@ Not a lock for the record: callers that move refs use compare-and-swap (`update_
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,6 +114,27 @@ def commit(git_dir: Path, tree: str, parents: Sequence[str], message: str, when:
     dates = {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when} if when else {}
     text = message if message.endswith("\n") else message + "\n"
     return gitcall.output(git_dir, *arguments, "-F", "-", stdin=text.encode(), env=dates).decode().strip()
+
+
+def commit_files(git_dir: Path, ref: str, parent: str | None, files: Mapping[str, bytes], message: str) -> None:
+    """Put `files` over the tree of `parent`, commit it and point `ref` there, in one process. Raises RefMoved, with
+    nothing changed, when `ref` is not at `parent` any more."""
+    text = message.encode()
+    feed = b"commit %s\ncommitter org <org@localhost> now\ndata %d\n%s\n" % (rev(ref).encode(), len(text), text)
+    feed += b"from %s\n" % rev(parent).encode() if parent else b""
+    for path, data in files.items():
+        feed += b"M 100644 inline %s\ndata %d\n%s\n" % (_path_bytes(path), len(data), data)
+    try:
+        gitcall.output(git_dir, "fast-import", "--quiet", "--done", "--date-format=now", stdin=feed + b"done\n")
+    except GitError as error:
+        if (now := ref_value(git_dir, ref)) != parent:
+            raise RefMoved(f"{ref} is at {(now or 'nothing')[:12]}, not at {(parent or 'nothing')[:12]}") from error
+        raise
+
+
+def blob_sha(data: bytes) -> str:
+    """The name git gives to these bytes, without asking git."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def _write_index(git_dir: Path, base_tree: str | None, changes: Mapping[str, Content | None]) -> str:

@@ -7,11 +7,13 @@ and `world.folders` say what to run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -85,19 +87,32 @@ def run(
         if shutil.which("git") is None:
             raise MissingTool("git is not installed; install it with `apt-get install git`") from None
         raise
+    late = threading.Event()
+    # a timer, and no timeout of communicate's own: that one polls for the end and costs a millisecond a call
+    watchdog = threading.Timer(timeout_s, _end, (process, late))
+    watchdog.daemon = True
+    watchdog.start()
     with process:
         try:
-            out, err = process.communicate(stdin, timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            raise GitError(f"git {verb} was not done in {timeout_s:.0f} s") from None
+            out, err = process.communicate(stdin)
         finally:
+            watchdog.cancel()
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                _end(process, late)
+    if late.is_set():
+        raise GitError(f"git {verb} was not done in {timeout_s:.0f} s")
     done = subprocess.CompletedProcess(process.args, process.returncode, out, err)
     if done.returncode not in accept:
         said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
         raise GitError(f"git {verb}: {said[0][:300]}")
     return done
+
+
+def _end(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    """End git and whatever it started."""
+    late.set()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:

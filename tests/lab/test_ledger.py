@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from org import charter as charters
 from org import files
 from org.home import Home
-from org.lab import follow, gate, ledger
+from org.lab import follow, gate, ledger, record
+from org.world import git
 
 
 @pytest.fixture
@@ -198,3 +200,24 @@ def test_two_writers_at_once_make_one_chain(tiny_home: Home, tmp_path: Path) -> 
     assert [writer.wait() for writer in writers] == [0, 0]
     assert len(ledger.read(tiny_home).rows) == 80
     assert ledger.problems(tiny_home) == []
+
+
+def test_what_the_record_has_kept_is_not_written_again(tiny_home: Home, monkeypatch) -> None:
+    record.ensure_record(tiny_home, charters.load(tiny_home))
+    monkeypatch.setattr(ledger, "PART", 4)
+    writer = ledger.Ledger(tiny_home)
+    for i in range(10):
+        writer.append("org", f"org:test-{i}", {"event": "test", "number": i})
+        ledger.commit(tiny_home, writer.refresh())
+    assert ledger.kept_lines(tiny_home) == tiny_home.ledger.read_bytes().splitlines()
+    whole = ledger.kept_lines(tiny_home)
+    tiny_home.ledger.write_bytes(tiny_home.ledger.read_bytes().replace(b'"number": 1,', b'"number": 7,'))
+    again = ledger.Ledger(tiny_home)
+    for i in range(10, 14):
+        again.append("org", f"org:test-{i}", {"event": "test", "number": i})
+        ledger.commit(tiny_home, again.refresh())
+    assert ledger.kept_lines(tiny_home)[:10] == whole, "an edit of an old line stays out of the record"
+    assert {"line": 2, "what": "differs from the record's copy"} in ledger.problems(tiny_home)
+    before = git.resolve(tiny_home.record, ledger.BRANCH)
+    ledger.commit(tiny_home, again.refresh())
+    assert git.resolve(tiny_home.record, ledger.BRANCH) == before, "nothing new makes no commit"

@@ -78,6 +78,19 @@ def test_a_ref_that_moved_is_not_overwritten(bare):
     assert git.resolve(bare, "refs/heads/x") is None
 
 
+def test_files_committed_over_a_moved_ref_change_nothing(bare):
+    git.commit_files(bare, "refs/heads/kept", None, {"a/1": b"one\n", "b": b"\0\xff"}, "first\n\nbody")
+    first = git.resolve(bare, "refs/heads/kept")
+    git.commit_files(bare, "refs/heads/kept", first, {"a/2": b"two"}, "second")
+    second = git.resolve(bare, "refs/heads/kept")
+    assert git.read_files(bare, second, ["a/1", "a/2", "b"]) == {"a/1": b"one\n", "a/2": b"two", "b": b"\0\xff"}
+    for stale in (first, None):
+        with pytest.raises(git.RefMoved):
+            git.commit_files(bare, "refs/heads/kept", stale, {"a/1": b"lost"}, "third")
+    assert git.resolve(bare, "refs/heads/kept") == second
+    assert {e.path: e.sha for e in git.list_tree(bare, second)}["b"] == git.blob_sha(b"\0\xff")
+
+
 def test_merges_from_many_writers_are_all_kept(bare):
     root = commit_of(bare, {"base": b"0"})
     git.update_ref(bare, "refs/heads/main", root)

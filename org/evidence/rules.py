@@ -6,10 +6,12 @@ Not a security boundary: it stops mistakes and the known tricks; the frozen file
 
 from __future__ import annotations
 
+import ast
+import itertools
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import PurePosixPath
 
@@ -17,7 +19,7 @@ from org.evidence.conduct import misconduct
 from org.evidence.contract import Derived, SourceError, assigned, constants, derive, parse
 from org.records import Charter, Violation
 
-__all__ = ["check_why", "matches", "matches_any", "violations"]
+__all__ = ["check_why", "left_behind", "matches", "matches_any", "violations"]
 
 MAX_FILE_BYTES = 512 * 1024
 
@@ -170,6 +172,42 @@ def _computed(base: Mapping[str, str], cand: Mapping[str, str], knobs: set[str])
                 )
                 found.append(Violation("constant", path, node.lineno, message))
     return found
+
+
+def left_behind(
+    base: Mapping[str, str], cand: Mapping[str, str], others: Collection[str], charter: Charter
+) -> list[Violation]:
+    """Changed files that import one that stays behind in the worktree: the run would end at that line. others: paths
+    that lie in the worktree and are no part of the experiment."""
+    found = []
+    for path, text in sorted(cand.items()):
+        if not path.endswith(".py") or base.get(path) == text:
+            continue
+        for node in ast.walk(parse(text)):
+            missing = next((p for p in _imported(node, path, charter) if p in others), None)
+            if missing:
+                line = node.lineno  # type: ignore[attr-defined]
+                message = (
+                    f"{path} line {line} imports {missing}, which is not part of the experiment: "
+                    f"only {', '.join(charter.editable)} are; put its code there"
+                )
+                found.append(Violation("left-behind", path, line, message))
+    return found
+
+
+def _imported(node: ast.AST, path: str, charter: Charter) -> Iterator[str]:
+    """Files of the tree that an import statement in `path` may mean."""
+    names: list[str] = []
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        names = [f"{node.module or ''}.{alias.name}".strip(".") for alias in node.names] + [node.module or ""]
+    level = node.level if isinstance(node, ast.ImportFrom) else 0
+    folders = PurePosixPath(path).parents
+    roots = [str(folders[min(level, len(folders)) - 1])] if level else sorted(_import_roots(charter))
+    for name, root in itertools.product(filter(None, names), roots):
+        module = PurePosixPath(root, *name.split("."))
+        yield from (f"{module}.py", f"{module}/__init__.py")
 
 
 def check_why(why: str, base: Mapping[str, str], derived: Derived) -> list[Violation]:

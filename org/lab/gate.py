@@ -85,6 +85,8 @@ def _submit(
         derived = contracts.derive(base_texts, new_texts, charter)
         found += _duplicate(home, charter, book, head_tree, tree, new_texts, scale, claim, derived)
         found += rules.check_why(why, base_texts, derived)
+        others = _walk(Path(seat.worktree), ("**/*.py",)) - {e.path for e in git.list_tree(home.record, tree)}
+        found += rules.left_behind(base_texts, new_texts, others, charter)
     if not found:
         found += checks.violations(home, charter, tree)
     found = [_one_line(v) for v in found]

@@ -299,3 +299,26 @@ def test_restoring_comments_never_changes_code(edits: list[tuple[str, int]]) -> 
         return
     assert bare(text) == before
     assert comments.restore_comments(TRAIN, text)[0] == text, "a second pass finds nothing to do"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_refused"),
+    [
+        ("import extra", True),
+        ("import nanochat.extra as e", True),
+        ("from nanochat import extra", True),
+        ("from . import extra", True),
+        ("from .extra import f", True),
+        ("from ..nanochat.extra import f", True),
+        ("def g():\n    import nanochat.deep", True),
+        ("import math, nanochat.prepare", False),
+        ("from .. import extra2", False),
+        ("from nanochat.other import extra", False),
+    ],
+)
+def test_an_import_of_what_stays_behind_is_refused(charter: Charter, line: str, is_refused: bool) -> None:
+    behind = {"extra.py", "nanochat/extra.py", "nanochat/deep/__init__.py", "note.py"}
+    [*found] = rules.left_behind({PATH: TRAIN}, {PATH: f"{TRAIN}\n{line}\n"}, behind, charter)
+    assert bool(found) is is_refused
+    assert all(v.path == PATH and "not part of the experiment" in v.message for v in found)
+    assert rules.left_behind({PATH: f"{TRAIN}\n{line}\n"}, {PATH: f"{TRAIN}\n{line}\n"}, behind, charter) == []

@@ -374,6 +374,18 @@ def test_edits_that_are_not_filed_and_a_head_that_moved_are_said(tiny_home, make
     assert any("--sync" in said for said in gate.submit(tiny_home, seat, "why", dry=True).notices)
 
 
+def test_a_new_file_that_the_code_imports_and_the_gate_would_leave_behind_is_named(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04\nimport helper")
+    (Path(seat.worktree) / "helper.py").write_text("X = 1\n")
+    with pytest.raises(Refused, match=r"train\.py line \d+ imports helper\.py.*put its code there"):
+        gate.submit(tiny_home, seat, "why", dry=True)
+    (Path(seat.worktree) / "helper.py").unlink()
+    (Path(seat.worktree) / "notes.py").write_text("X = 1\n")
+    edit(seat, "import helper", "import math")
+    assert gate.submit(tiny_home, seat, "why", dry=True).commit
+
+
 def test_a_file_that_an_experiment_added_can_go_again(tiny_home, make_seat, edit) -> None:
     text = tiny_home.charter.read_text()
     tiny_home.charter.write_text(text.replace("editable: [train.py]", "editable: [train.py, extra/*.py]"))

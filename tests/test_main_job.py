@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import STATUS_SEAT
 
 from org import files
 from org.home import Home
@@ -23,20 +24,7 @@ pytestmark = pytest.mark.slow  # nine interpreters on two cores: half a minute
 NAMES = ["chief", *(f"j{n}" for n in range(1, 9))]
 KEYS = {
     "org": {"home", "running", "since", "isolation", "office_pid"},
-    "seats": {
-        "name",
-        "role",
-        "backend",
-        "program",
-        "branch",
-        "worktree",
-        "device",
-        "pane",
-        "state",
-        "held",
-        "experiment",
-        "mail_waiting",
-    },
+    "seats": set(STATUS_SEAT),
     "devices": {"name", "kind", "holder", "run"},
     "queue": {"experiment", "run", "seat", "waiting_for"},
     "best": {"tentative", "verified"},

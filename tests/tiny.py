@@ -57,6 +57,12 @@ knobs:
   warmdown_frac: {path: train.py, group: schedule, low: 0.0, high: 0.9}
 """
 
+# what `status --json` says of a seat: people script against it
+STATUS_SEAT = (
+    "name", "role", "backend", "program", "branch", "worktree", "device", "pane", "state", "held", "experiment",
+    "mail_waiting",
+)  # fmt: skip
+
 TINY_ROLES = {
     "chief": "# Chief\n\nYou split the work into programs and assign the juniors by mail.\n",
     "junior": "# Junior\n\nYou run one experiment after another on your program.\n",

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny import STATUS_SEAT
 
 from org import charter
 from org.cli import main, view
@@ -17,20 +18,6 @@ from org.home import Home
 from .conftest import Cli
 
 ORG = {"home", "running", "since", "isolation", "office_pid"}
-SEAT = [
-    "name",
-    "role",
-    "backend",
-    "program",
-    "branch",
-    "worktree",
-    "device",
-    "pane",
-    "state",
-    "held",
-    "experiment",
-    "mail_waiting",
-]
 VERDICT = {"outcome", "tier", "claim", "effect", "se", "z", "n", "matched_on", "trust", "reasons"}
 
 
@@ -88,7 +75,7 @@ def test_a_person_runs_an_experiment_with_no_org_running(
     assert cli("brief").out.count("E0001 win (tentative, reported)") == 1
     assert cli("status", "--json").json["best"]["tentative"]["experiment"] == "E0001"
     seats = cli("status", "--json").json["seats"]
-    assert [list(row) for row in seats] == [SEAT]
+    assert [list(row) for row in seats] == [list(STATUS_SEAT)]
 
     page = cli("standup", "now", "--json").json
     assert Path(page["path"]).parent == tiny_home.standups

@@ -19,7 +19,7 @@ from org.cli import status
 from org.errors import BadInput, Busy, OrgError
 from org.home import Home
 from org.lab import dispatch, gate, ledger, runner
-from org.records import Seat
+from org.records import Contract, Seat
 from org.team import launch, panes, roster, seats, states
 from org.world import process
 
@@ -242,13 +242,17 @@ def test_a_prepare_command_that_fails_is_one_line_and_starts_nothing(org: Any) -
     assert not org.look().is_running
 
 
-def test_a_stop_ends_the_training_and_records_its_run_as_lost(org: Any) -> None:
+def with_a_long_run(org: Any) -> Contract:
+    """A launched organisation of one junior, whose filed experiment takes a minute."""
     org.launch(chief=0, juniors=1)
-    home = org.home
-    seat = seats.require(home, "j1")
+    seat = seats.require(org.home, "j1")
     path = Path(seat.worktree) / "train.py"
     path.write_text(path.read_text().replace("SLEEP_S = 0.0", "SLEEP_S = 60.0"))
-    contract = gate.submit(home, seat, "slow")
+    return gate.submit(org.home, seat, "slow")
+
+
+def test_a_stop_ends_the_training_and_records_its_run_as_lost(org: Any) -> None:
+    home, contract = org.home, with_a_long_run(org)
     runner = dispatch.Dispatcher(home)
     org.wait_for(lambda: [r for r in runner.running() if r.startswith(contract.experiment)], what="the run to start")
     log = home.experiment(contract.experiment) / "runs"
@@ -261,12 +265,7 @@ def test_a_stop_ends_the_training_and_records_its_run_as_lost(org: Any) -> None:
 
 @pytest.mark.slow  # an organisation stopped again and again
 def test_stops_use_up_none_of_a_runs_attempts(org: Any) -> None:
-    org.launch(chief=0, juniors=1)
-    home = org.home
-    seat = seats.require(home, "j1")
-    path = Path(seat.worktree) / "train.py"
-    path.write_text(path.read_text().replace("SLEEP_S = 0.0", "SLEEP_S = 60.0"))
-    contract = gate.submit(home, seat, "slow")
+    home, contract = org.home, with_a_long_run(org)
     runs = home.experiment(contract.experiment) / "runs"
 
     def trains() -> bool:

@@ -1,6 +1,6 @@
 """Every trap of every family, and what is known to be missed."""
 
-from traps import compute, evaluator, governance, reporting, statistics
+from traps import compute, evaluator, governance, planted, reporting, statistics
 from traps.play import KnownMiss, Trap
 
 TRAPS: list[Trap] = [
@@ -8,6 +8,7 @@ TRAPS: list[Trap] = [
     *compute.TRAPS,
     *statistics.TRAPS,
     *reporting.TRAPS,
+    *planted.TRAPS,
     *governance.TRAPS,
 ]
 KNOWN_MISSED: list[KnownMiss] = [*compute.KNOWN_MISSED, *reporting.KNOWN_MISSED, *governance.KNOWN_MISSED]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from traps import all_traps, governance
+from traps import all_traps, governance, planted
 from traps.cases import cases, check
 from traps.play import Stage, Trap
 
 
-@pytest.mark.parametrize(("trap", "is_twin"), cases(governance.TRAPS))
+@pytest.mark.parametrize(("trap", "is_twin"), cases([*planted.TRAPS, *governance.TRAPS]))
 def test_caught_and_no_false_alarm(stage: Stage, trap: Trap, is_twin: bool) -> None:
     check(stage, trap, is_twin)
 

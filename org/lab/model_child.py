@@ -1,12 +1,15 @@
 """The referee's child: loads a checkpoint with the candidate's own code and turns tokens into logits. Nothing it says is believed.
 
-Run as a file, never imported by the org: `model_child.py LOADER CHECKPOINT ROWS SEQ_LEN VOCAB TOKENS_FD LOGITS_FD CONTROL_FD`.
-Tokens (rows, seq_len) int64 and logits (rows, seq_len, vocab) float32 lie in memory that the referee made. One byte in on
-the control socket: a batch is ready; one byte out: its logits are written. A model of torch gets tensors on its own
-device; any other callable gets and returns numpy arrays.
+Run as a file, never imported by the org: `model_child.py LOADER CHECKPOINT ROWS SEQ_LEN VOCAB TOKENS_FD LOGITS CONTROL_FD`.
+Tokens (rows, seq_len) int64 and logits (rows, seq_len, vocab) float32 lie in memory that the referee made: LOGITS is `fd:N`,
+or `cuda:` and the parts of an IPC handle. On the control socket: `m` out when that memory is open, before any of the
+candidate's code runs; `r` out when the model is loaded; then one byte in for each batch and `d` out when its logits are
+written. A model of torch gets tensors on its own device; any other callable gets and returns numpy arrays.
 """
 
+import base64
 import importlib
+import json
 import mmap
 import socket
 import sys
@@ -18,21 +21,38 @@ import numpy as np
 
 def main() -> None:
     loader, checkpoint = sys.argv[1], sys.argv[2]
-    rows, seq_len, vocab, tokens_fd, logits_fd, control_fd = (int(a) for a in sys.argv[3:])
+    rows, seq_len, vocab, tokens_fd = (int(word) for word in sys.argv[3:7])
+    shape = (rows, seq_len, vocab)
+    tokens = np.frombuffer(mmap.mmap(tokens_fd, 0), dtype=np.int64).reshape(rows, seq_len)
+    kind, _, handle = sys.argv[7].partition(":")
+    control = socket.socket(fileno=int(sys.argv[8]))
+    logits = opened_on_device(handle, shape) if kind == "cuda" else opened(int(handle), shape)
+    control.sendall(b"m")
     sys.path[0] = ""  # the export in the current folder, not the org's own code
     module, _, function = loader.partition(":")
     model = getattr(importlib.import_module(module), function)(checkpoint)
-    shape = (rows, seq_len, vocab)
-    tokens = np.frombuffer(mmap.mmap(tokens_fd, 0), dtype=np.int64).reshape(rows, seq_len)
-    logits = np.frombuffer(mmap.mmap(logits_fd, 0), dtype=np.float32).reshape(shape)
     answer = of_torch(model, tokens, logits) if is_of_torch(model) else of_numpy(model, tokens, logits)
-    with socket.socket(fileno=control_fd) as control:
-        control.sendall(b"r")
-        while control.recv(1):
-            given = answer()
-            if given != shape:
-                raise SystemExit(f"the model returns {given}, expected {shape} logits")
-            control.sendall(b"d")
+    control.sendall(b"r")
+    while control.recv(1):
+        given = answer()
+        if given != shape:
+            raise SystemExit(f"the model returns {given}, expected {shape} logits")
+        control.sendall(b"d")
+
+
+def opened(handle: int, shape: tuple[int, int, int]) -> Any:
+    return np.frombuffer(mmap.mmap(handle, 0), dtype=np.float32).reshape(shape)
+
+
+def opened_on_device(handle: str, shape: tuple[int, int, int]) -> Any:
+    """The referee's CUDA memory as a tensor. Ends the process where it cannot be opened: the referee falls back."""
+    import torch
+
+    parts = [base64.b64decode(p["base64"]) if isinstance(p, dict) else p for p in json.loads(handle)]
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    storage = torch.UntypedStorage._new_shared_cuda(*parts)
+    whole = torch.empty(0, dtype=torch.float32, device=storage.device).set_(storage)
+    return whole[: shape[0] * shape[1] * shape[2]].view(shape)
 
 
 def is_of_torch(model: Any) -> bool:
@@ -46,12 +66,14 @@ def of_torch(model: Any, tokens: Any, logits: Any) -> Callable[[], tuple[int, ..
     torch.set_grad_enabled(False)
     model.eval()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    given, taken = torch.from_numpy(tokens), torch.from_numpy(logits)
+    given, taken = torch.from_numpy(tokens), torch.as_tensor(logits)
 
     def answer() -> tuple[int, ...]:
         out = model(given.clone().to(device))
         if out.shape == taken.shape:
             taken.copy_(out.float())
+            if taken.is_cuda:
+                torch.cuda.synchronize(taken.device)  # written, not queued, before the referee is told
         return tuple(out.shape)
 
     return answer
@@ -60,7 +82,7 @@ def of_torch(model: Any, tokens: Any, logits: Any) -> Callable[[], tuple[int, ..
 def of_numpy(model: Any, tokens: Any, logits: Any) -> Callable[[], tuple[int, ...]]:
     def answer() -> tuple[int, ...]:
         out = np.asarray(model(tokens.copy()))
-        if out.shape == logits.shape:
+        if out.shape == tuple(logits.shape):
             logits[:] = out
         return out.shape
 

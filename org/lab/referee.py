@@ -23,12 +23,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from org import files
 from org.errors import OrgError
 from org.home import Home
-from org.lab import runner
+from org.lab import logits, runner
 from org.records import Charter, RefereeSpec, RunSpec
 from org.world import git, process
 
@@ -95,12 +95,13 @@ def _score(home: Home, folder: Path, spec: RunSpec, rules: RefereeSpec) -> dict[
     probes = _probes(np, rows.inputs, rules.rows, random.SystemRandom())
     with _Child(home, folder, spec, rules, vocab, "probes") as child:
         for batch in _batches(probes, rules.rows):
-            logits = child.logits(np.stack([probe.tokens for probe in batch]))
-            for probe, row in zip(batch, logits, strict=True):
-                probe.logits = row[probe.positions].copy()
+            scores = child.scores(np.stack([probe.tokens for probe in batch]))
+            for number, probe in enumerate(batch):
+                probe.logits = child.memory.at(scores, number, probe.positions)
     with _Child(home, folder, spec, rules, vocab, "scoring") as child:
-        scores, worst = _bits_per_byte(np, child, rows, byte_counts, probes, spec.seed)
-    if not all(math.isfinite(value) for value in scores.values()):
+        where = child.memory.where
+        found, worst = _bits_per_byte(np, child, rows, byte_counts, probes, spec.seed)
+    if not all(math.isfinite(value) for value in found.values()):
         return {"status": "crash", "reason": "logits are not finite"}
     if worst > TOLERANCE:
         raise CannotScore(
@@ -109,9 +110,14 @@ def _score(home: Home, folder: Path, spec: RunSpec, rules: RefereeSpec) -> dict[
     return {
         "status": "ok",
         "trust": "referee",
-        "metric": scores["val"],
-        "hidden": scores.get("hidden"),
-        "probes": {"causality": worst, "rows": len(probes), "eval_tokens": int(windows["val"][0].size)},
+        "metric": found["val"],
+        "hidden": found.get("hidden"),
+        "probes": {
+            "causality": worst,
+            "rows": len(probes),
+            "eval_tokens": int(windows["val"][0].size),
+            "logits": where,
+        },
     }
 
 
@@ -183,17 +189,14 @@ def _bits_per_byte(
     total_bytes: dict[str, int] = {}
     worst = 0.0
     for batch in _batches(order, child.rows):
-        logits = child.logits(rows.inputs[batch])
-        for row, scores in zip(batch, logits, strict=True):  # scores: (seq_len, vocab)
+        scores = child.scores(rows.inputs[batch])  # (rows, seq_len, vocab)
+        losses = child.memory.losses(scores, rows.targets[batch])
+        for number, row in enumerate(batch):
             for probe in by_row.get(row, ()):
-                worst = max(worst, _distance(np, scores[probe.positions], probe.logits))
-            top = scores.max(axis=1, keepdims=True)
-            log_sum = np.log(np.exp(scores - top).sum(axis=1, dtype=np.float64)) + top[:, 0]
-            y = rows.targets[row]
-            counts = byte_counts[y]
-            loss = log_sum - scores[np.arange(len(y)), y]
+                worst = max(worst, _distance(np, child.memory.at(scores, number, probe.positions), probe.logits))
+            counts = byte_counts[rows.targets[row]]
             split = rows.split[row]
-            nats.setdefault(split, []).append(float(loss[counts > 0].sum()))
+            nats.setdefault(split, []).append(float(losses[number][counts > 0].sum()))
             total_bytes[split] = total_bytes.get(split, 0) + int(counts.sum())
     return {
         split: math.fsum(sorted(parts)) / (math.log(2) * total_bytes[split]) for split, parts in nats.items()
@@ -219,16 +222,26 @@ class _Child:
         self._private = folder / "private" / name
 
     def __enter__(self) -> Self:
+        self.memory: logits.Logits = logits.memory(self._shape, self._spec.device)
+        self._start()
+        if self._control.recv(1) != b"m":
+            if self.memory.where == "host":
+                self._fail()
+            self.__exit__()
+            # none of the candidate's code ran yet: what failed is the sharing, and the host's memory always works
+            self.memory = logits.HostLogits(self._shape)
+            self._start()
+            self._expect(b"m")
+        self._expect(b"r")
+        return self
+
+    def _start(self) -> None:
         import numpy as np
 
         rows, seq_len, vocab = self._shape
-        sizes = {"tokens": rows * seq_len * 8, "logits": rows * seq_len * vocab * 4}
-        handles = {}
-        for name, size in sizes.items():
-            handles[name] = os.memfd_create(f"org-{name}")
-            os.ftruncate(handles[name], size)
-        self._tokens = np.frombuffer(mmap.mmap(handles["tokens"], 0), dtype=np.int64).reshape(rows, seq_len)
-        self._logits = np.frombuffer(mmap.mmap(handles["logits"], 0), dtype=np.float32).reshape(self._shape)
+        handle = os.memfd_create("org-tokens")
+        os.ftruncate(handle, rows * seq_len * 8)
+        self._tokens = np.frombuffer(mmap.mmap(handle, 0), dtype=np.int64).reshape(rows, seq_len)
         ours, theirs = socket.socketpair()
         checkpoint, work = self._folder / "out" / "checkpoint", self._folder / "scored"
         program = Path(__file__).with_name("model_child.py")
@@ -237,37 +250,37 @@ class _Child:
         environment |= runner.private_environment(self._spec.env, self._private)
         walls = runner.walls_of(self._home, self._spec, read=[work, checkpoint, program], write=[self._private])
         self._log = (self._folder / "model.txt").open("wb")
+        passed = (handle, *self.memory.handles, theirs.fileno())
         self._process = subprocess.Popen(
-            [sys.executable, *map(str, [*words, handles["tokens"], handles["logits"], theirs.fileno()])],
+            [sys.executable, *map(str, [*words, handle, self.memory.argument, theirs.fileno()])],
             cwd=work,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            pass_fds=(handles["tokens"], handles["logits"], theirs.fileno()),
+            pass_fds=passed,
             preexec_fn=walls.enter,  # noqa: PLW1509 - one thread here
         )
         theirs.close()
-        for handle in handles.values():
-            os.close(handle)
+        for descriptor in passed[:-1]:
+            os.close(descriptor)
         self._control = ours
-        self._expect(b"r")
-        return self
 
-    def logits(self, tokens: Any) -> Any:
-        """(rows, seq_len) int64 -> (rows, seq_len, vocab) float32, a copy of the referee's own: the child could still
-        write to the shared memory while the loss is taken."""
+    def scores(self, tokens: Any) -> Any:
+        """(rows, seq_len) int64 -> a snapshot of the logits; `memory` takes losses and rows from it."""
         self._tokens[:] = tokens
         self._control.sendall(b"b")
         self._expect(b"d")
-        return self._logits.copy()
+        return self.memory.snapshot()
 
     def _expect(self, answer: bytes) -> None:
         if self._control.recv(1) != answer:
-            self._process.wait(timeout=30)
-            self._log.flush()
-            lines = (self._folder / "model.txt").read_text(errors="replace").strip().splitlines()
-            raise CannotScore(f"the checkpoint does not load and run: {lines[-1] if lines else 'no output'}")
+            self._fail()
+
+    def _fail(self) -> NoReturn:
+        self._process.wait(timeout=30)
+        lines = (self._folder / "model.txt").read_text(errors="replace").strip().splitlines()
+        raise CannotScore(f"the checkpoint does not load and run: {lines[-1] if lines else 'no output'}")
 
     def __exit__(self, *_: object) -> None:
         self._control.close()

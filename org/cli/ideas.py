@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from org.cli import view
-from org.cli.verb import Call, as_json, pass_call, print_json, say, verb
+from org.cli.verb import Call, as_json, pass_call, print_json, say, tell, verb
 
 
 @verb("idea", 'org idea "share the embedding with the head: fewer parameters, the same loss"', "org idea --json")
@@ -42,12 +42,21 @@ def idea(call: Call, text: tuple[str, ...], is_json: bool) -> None:
 @as_json
 @pass_call
 def wiki(call: Call, words: tuple[str, ...], is_json: bool) -> None:
-    """Add a page, or `find` the pages that hold every word; without words list them."""
+    """Add a page, or `find` the pages that hold every word; without words list them. Numbers that the ledger does not
+    carry are marked on the page; `{E0042.effect}` becomes what it has."""
+    from org.team import prose
     from org.team import wiki as pages
 
     home = call.home
+    reader = prose.reader(home)
     if words and words[0] != "find":
-        path = pages.add(home, " ".join(words), call.who)
+        text = " ".join(words)
+        for mark in reader.marks(text):
+            tell(
+                f"org: {view.cut(mark.text, 80)} is {mark.kind}"
+                + (f"; the ledger: {mark.ledger}" if mark.ledger else "")
+            )
+        path = pages.add(home, reader.read(text), call.who)
         if is_json:
             print_json({"path": str(path)})
         else:
@@ -58,6 +67,6 @@ def wiki(call: Call, words: tuple[str, ...], is_json: bool) -> None:
         print_json(found)
     else:
         for page in found:
-            say(f"{page['path']}  {page['title']}\n    {page['excerpt']}")
+            say(f"{page['path']}  {page['title']}\n    {reader.read(page['excerpt'])}")
         if not found:
             say("no page")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from org.cli.verb import HUMAN, Call, as_json, pass_call, print_json, say, verb
 from org.errors import BadInput
+
+if TYPE_CHECKING:
+    from org.home import Home
+    from org.records import Letter
 
 POLL_S = 0.5
 
@@ -72,10 +77,24 @@ def inbox(call: Call, letter: str | None, peek: bool, wait_s: float | None, is_j
         letters = [found]
     else:
         letters = mail.inbox(home, box, read=not peek)
+    if box == HUMAN:
+        letters = _rendered(home, letters)
     if is_json:
         print_json([mail.to_json(one) for one in letters])
     else:
         say("\n\n".join(mail.show(one) for one in letters) if letters else f"no new letter for {_name(box)}")
+
+
+def _rendered(home: Home, letters: list[Letter]) -> list[Letter]:
+    """What a person reads has its citations filled in and its numbers held against the ledger."""
+    from dataclasses import replace
+
+    from org.team import prose
+
+    if not letters:
+        return []
+    reader = prose.reader(home)
+    return [replace(letter, body=reader.read(letter.body)) for letter in letters]
 
 
 def _wait(is_there: object, limit_s: float) -> None:

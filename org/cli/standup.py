@@ -107,27 +107,13 @@ def _learned(verdict: object, description: str) -> str:
 @pass_call
 def audit(call: Call, file: str, is_json: bool) -> int | None:
     """Mark every number in FILE (- for stdin) that the ledger does not support. Exit 1 when there is one."""
-    from org import charter
-    from org.evidence import audit as audits
-    from org.lab import ledger
+    from org.team import prose
 
-    book = ledger.read(call.home)
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise BadInput(f"{file} is no file; name a text to check, or - for stdin") from None
-    metrics: dict[str, list[float]] = {}
-    for result in book.results.values():
-        if result.metric is not None:
-            metrics.setdefault(result.experiment, []).append(result.metric)
-    verdicts = list(book.verdicts.values())
-    counts = {
-        "experiments": len(book.experiments),
-        "runs": len(book.results),
-        "wins": sum(v.outcome == "win" for v in verdicts),
-        "verified": sum(v.tier == "verified" for v in verdicts),
-    }
-    marks = audits.audit(text, book.verdicts, metrics, counts, charter.load(call.home).metric.name)
+    marks = prose.reader(call.home).marks(text)
     if is_json:
         rows = [{"line": m.line, "text": m.text, "kind": m.kind, "ledger": m.ledger} for m in marks]
         print_json({"ok": not marks, "marks": rows})

@@ -18,6 +18,7 @@ from org.home import Home
 from org.lab import credits
 from org.records import Charter, Contract, Letter, RunResult, Verdict
 from org.team import mail, roster
+from org.team.prose import Reader
 
 if TYPE_CHECKING:
     from org.lab.ledger import Book
@@ -69,6 +70,7 @@ def page(book: Book, charter: Charter, now: str, words: Words, since: str | None
     """The page as Markdown. Counts what became known after `since` (None: since the launch) up to `now`; calibration
     counts everything. Every number is the ledger's; words of agents are quoted and made harmless."""
     view = _View(book, charter, since)
+    reader = Reader(book, charter.metric.name)
     until = _utc(now)
     span = f"{_since(since)} up to {_clock(until)} UTC"
     unit = f"Numbers are the ledger's, {charter.metric.name}, {charter.metric.direction} is better."
@@ -79,10 +81,10 @@ def page(book: Book, charter: Charter, now: str, words: Words, since: str | None
         "## Stacks and heads\n\n" + _heads(view),
         "## Refuted\n\n" + _refuted(view),
         "## Predictions\n\n" + _predictions(view),
-        "## Questions to you\n\n" + _questions(words),
+        "## Questions to you\n\n" + _questions(words, reader),
         "## Device time\n\n" + _device_time(view),
-        "## Next\n\n" + _next(words),
-        *(["## In their words\n\n" + _answers(words)] if words.answers else []),
+        "## Next\n\n" + _next(words, reader),
+        *(["## In their words\n\n" + _answers(words, reader)] if words.answers else []),
         f"{REVIEW}\n\n{REVIEW_HINT}",
     ]
     return "\n\n".join(section.rstrip("\n") for section in sections) + "\n"
@@ -309,25 +311,25 @@ def _busy(view: _View, total: float) -> str:
     return f" {_count(devices, 'device')}, busy {min(1.0, total / window):.0%}." if window > 0 else ""
 
 
-def _questions(words: Words) -> str:
+def _questions(words: Words, reader: Reader) -> str:
     lines = []
     for letter in words.questions:
         mark = "" if letter.verified else " (unverified)"
         about = f" about {cell(letter.about, 40)}" if letter.about else ""
-        lines.append(f"**{cell(letter.sender, 32)}**{mark}{about}, `{letter.id}`:\n\n{quote(letter.body)}")
-    lines += [f"**{cell(seat, 32)}** noted:\n\n{quote(text)}" for seat, text in words.notes]
+        lines.append(f"**{cell(letter.sender, 32)}**{mark}{about}, `{letter.id}`:\n\n{quote(reader.read(letter.body))}")
+    lines += [f"**{cell(seat, 32)}** noted:\n\n{quote(reader.read(text))}" for seat, text in words.notes]
     return "\n\n".join(lines) or "None."
 
 
-def _next(words: Words) -> str:
+def _next(words: Words, reader: Reader) -> str:
     if not words.plans:
         return "No seat has said."
-    return "\n".join(f"- **{seat}**: {cell(text, 300)}" for seat, text in sorted(words.plans.items()))
+    return "\n".join(f"- **{seat}**: {cell(reader.read(text), 300)}" for seat, text in sorted(words.plans.items()))
 
 
-def _answers(words: Words) -> str:
-    said = [f"**{seat}**\n\n{quote(text)}" for seat, text in sorted(words.answers.items())]
-    return "\n\n".join(["_Quoted as written; numbers here are claims. `org audit` checks them._", *said])
+def _answers(words: Words, reader: Reader) -> str:
+    said = [f"**{seat}**\n\n{quote(reader.read(text))}" for seat, text in sorted(words.answers.items())]
+    return "\n\n".join(["_Quoted; what stands in brackets is the ledger's word on the number before it._", *said])
 
 
 # --- words made harmless -----------------------------------------------------------------------------------------

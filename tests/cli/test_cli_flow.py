@@ -267,3 +267,14 @@ def test_a_reader_that_leaves_and_an_interrupt_are_quiet(tiny_home: Home) -> Non
 def test_a_cell_is_harmless_and_never_wider_than_its_column(text: str, columns: int, shown: str) -> None:
     assert view.cut(text, columns) == shown
     assert view.width(view.cut(text, columns)) <= columns
+
+
+def test_what_a_person_reads_is_held_against_the_ledger(cli: Cli, tiny_home: Home) -> None:
+    home = ("--home", tiny_home.root)
+    assert cli(*home, "seat", "me").code == 0
+    cli(*home, "--seat", "me", "send", "human", "12 experiments done, and {E0001.effect}")
+    body = "12 experiments [the ledger: 0 experiments] done, and [E0001.effect: no verdict]"
+    assert [letter["body"] for letter in cli(*home, "inbox", "--json").json] == [body]
+    added = cli(*home, "wiki", "3 wins so far")
+    assert "3 wins is contradicted; the ledger: 0 wins" in added.err
+    assert Path(added.out.strip()).read_text().endswith("3 wins [the ledger: 0 wins] so far\n")

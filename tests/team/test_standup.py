@@ -154,6 +154,12 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
+def test_numbers_of_agents_are_marked_and_citations_filled_in():
+    text = page(answers={"j1": "we made 12 experiments; E0001 gained {E0001.effect}"}, plans={"j1": "beat 0.777 bpb"})
+    assert f"12 experiments [the ledger: {len(night().experiments)} experiments]; E0001 gained -0.0" in text
+    assert "beat 0.777 [not in the ledger] bpb" in text
+
+
 def test_write_gathers_plans_notes_and_questions(home):
     events = home.seat("j1") / "events.jsonl"
     for event, text in (("plan", "old plan"), ("plan", "try warmdown"), ("note", "look at the loss"), ("idle", "x")):

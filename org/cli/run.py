@@ -9,7 +9,7 @@ import click
 
 from org.cli.verb import Call, as_json, pass_call, print_json, say, tell, verb
 from org.errors import BadInput, Refused
-from org.home import Home, check_experiment, check_id
+from org.home import Home, check_experiment
 
 if TYPE_CHECKING:
     from org.records import Contract, Verdict
@@ -108,9 +108,7 @@ def stack(call: Call, program: str, no_wait: bool, is_json: bool) -> None:
     from org.lab import follow, record, stacks
 
     home = call.home
-    if not home.program(check_id(program, "program")).is_file():
-        known = ", ".join(sorted(p.stem for p in home.programs.glob("*.yaml"))) or "none yet"
-        raise BadInput(f"there is no program '{program}'; there are: {known}")
+    record.check_program(home, program)
     contract = stacks.stack(home, program, call.who)
     verdict = None
     if contract and not no_wait and not is_locked(home.office_lock):

@@ -19,6 +19,7 @@ from org.records import Charter
 from org.world import folders, git
 
 BASE = "refs/heads/base"
+IMPORTED = "refs/org/imported"  # the code before `start` was applied; absent where that changed nothing
 
 
 def code_path(home: Home, charter: Charter) -> Path:
@@ -46,7 +47,12 @@ def ensure_record(home: Home, charter: Charter) -> str:
             git.init_bare(home.record)
         base = git.resolve(home.record, BASE)
         if base is None:
-            tree = git.write_tree(home.record, dict(_apply_start(home, charter, read_code(home, charter))))
+            code = read_code(home, charter)
+            imported = git.write_tree(home.record, dict(code))
+            tree = git.write_tree(home.record, dict(_apply_start(home, charter, code)))
+            if tree != imported:  # what `start` changed is no finding of the org's, and `land` has to know it
+                pristine = git.commit(home.record, imported, [], f"{charter.code} as imported, before `start`")
+                git.update_ref(home.record, IMPORTED, pristine)
             base = git.commit(home.record, tree, [], f"base: {charter.code} as imported")
             git.update_ref(home.record, BASE, base)
         failpoint("gate.record")
@@ -77,6 +83,14 @@ def note_head(home: Home, slug: str) -> None:
     text = files.dump_yaml(facts)
     if not home.program(slug).is_file() or home.program(slug).read_text() != text:
         files.replace(home.program(slug), text)
+
+
+def check_program(home: Home, slug: str) -> str:
+    """`slug` if it is a program of this home; else BadInput naming those that are."""
+    if not home.program(check_id(slug, "program")).is_file():
+        known = ", ".join(sorted(p.stem for p in home.programs.glob("*.yaml"))) or "none yet"
+        raise BadInput(f"there is no program '{slug}'; there are: {known}")
+    return slug
 
 
 def program_head(home: Home, slug: str) -> tuple[str, str]:
@@ -124,10 +138,25 @@ def _apply_start(home: Home, charter: Charter, tree: dict[str, bytes]) -> dict[s
 
 def set_constant(text: str, name: str, value: Any) -> str | None:
     """`text` with the module-level line `NAME = ...` set to `value`, its comment kept; None when there is no such line."""
-    pattern = re.compile(rf"^({re.escape(name)}(?:: *[\w.\[\]]+)? *= *)([^#\n]*?)( *#.*)?$", re.MULTILINE)
+    return set_source(text, name, repr(value))
+
+
+def set_source(text: str, name: str, source: str) -> str | None:
+    """The same with the value as it is written."""
+    pattern = _assignment(name)
     if not pattern.search(text):
         return None
-    return pattern.sub(lambda m: f"{m[1]}{value!r}{m[3] or ''}", text, count=1)
+    return pattern.sub(lambda m: f"{m[1]}{source}{m[3] or ''}", text, count=1)
+
+
+def source_of(text: str, name: str) -> str | None:
+    """The value of that line as it is written; None when there is no such line."""
+    found = _assignment(name).search(text)
+    return found[2] if found else None
+
+
+def _assignment(name: str) -> re.Pattern[str]:
+    return re.compile(rf"^({re.escape(name)}(?:: *[\w.\[\]]+)? *= *)([^#\r\n]*?)( *#[^\r\n]*)?(?=\r?$)", re.MULTILINE)
 
 
 def _some(tree: dict[str, bytes]) -> str:

@@ -278,14 +278,15 @@ def export(git_dir: Path, commit: str, dest: Path, overwrite: bool = False) -> N
     """
     entries = list_tree(git_dir, commit)
     for entry in entries:
-        _refuse_unsafe(entry)
+        refuse_unsafe(entry)
     blobs = _blobs(git_dir, entries)
     dest.mkdir(parents=True, exist_ok=True)
     for entry in entries:
         _lay_out(dest, entry, blobs[entry.sha], overwrite)
 
 
-def _refuse_unsafe(entry: Entry) -> None:
+def refuse_unsafe(entry: Entry) -> None:
+    """Raises BadTree for what is never laid out or landed: anything but a plain file, and a path that leads elsewhere."""
     kinds = {"120000": "a symlink", "160000": "a submodule"}
     if entry.mode not in ("100644", "100664", "100755"):
         kind = kinds.get(entry.mode, f"of mode {entry.mode}")

@@ -218,6 +218,14 @@ class Home:
         return self.standups / f"{date}.md"
 
     @property
+    def reports(self) -> Path:
+        """What was landed, a page each time."""
+        return self.comms / "reports"
+
+    def land_report(self, program: str, commit: str) -> Path:
+        return self.reports / f"land-{program}-{commit[:7]}.md"
+
+    @property
     def plot(self) -> Path:
         """progress.svg and progress.png lie here."""
         return self.comms / "plot"

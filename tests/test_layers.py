@@ -17,6 +17,7 @@ WORLD_BUT_TMUX = {
     "org.world.git",
     "org.world.worktrees",
     "org.world.folders",
+    "org.world.graft",
     "org.world.confine",
     "org.world.devices",
     "org.world.process",

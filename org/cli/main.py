@@ -28,6 +28,7 @@ VERBS = {
     "run": ("run", "file what stands in the worktree as an experiment, and measure it"),
     "verify": ("run", "measure a tentative win again, on fresh seeds"),
     "stack": ("run", "verify the tentative wins of a program together"),
+    "land": ("land", "bring a program's verified work back as a branch of your own repository"),
     "results": ("results", "every verdict with its effect and standard error"),
     "send": ("mail", "write to a seat, a role, all or human"),
     "inbox": ("mail", "read your letters; reading acknowledges"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from org.errors import BadInput, did_you_mean
+from org.errors import BadInput, Refused, did_you_mean
 from org.home import Home, check_id, find_home
 
 if TYPE_CHECKING:
@@ -51,6 +51,11 @@ class Call:
             known = [p.parent.name for p in home.seats.glob("*/seat.json")]
             raise BadInput(f"there is no seat '{name}'{did_you_mean(name, known)}; make it with `org seat {name}`")
         return name
+
+    def require_person(self, what: str) -> None:
+        """Raises Refused when a seat acts: `what` is the person's own."""
+        if self.who != HUMAN:
+            raise Refused(f"{what} is the person's, and {self.who} acts here; ask with `org send human TEXT`")
 
     def seat(self) -> Seat:
         """The seat that acts; a person's is the one whose worktree they stand in. Raises BadInput naming `org seat`."""

@@ -200,6 +200,48 @@ def owing(rows: Iterable[Mapping[str, Any]], program: str) -> Owing | None:
     )
 
 
+@dataclass(frozen=True)
+class Step:
+    """A verified stack as the present head holds it. `tree` and `commit` are those of the last head it made, after
+    `removed` had left."""
+
+    experiment: str
+    commit: str
+    tree: str
+    members: tuple[str, ...]
+    removed: tuple[str, ...]
+    effect: float | None  # to report: less what passing selects
+    moment: str
+
+
+def history(rows: Iterable[Mapping[str, Any]], program: str, base_tree: str) -> list[Step]:
+    """The verified stacks that made the present head, oldest first. A head that returns to an earlier tree takes back
+    what came between; one that a member left stands for its stack."""
+    steps: list[Step] = []
+    for row in rows:
+        if row.get("kind") != "head" or row.get("program") != program:
+            continue
+        trees = [base_tree, *(step.tree for step in steps)]
+        removed = tuple(str(member) for member in row.get("removed") or ())
+        if row.get("tree") in trees:
+            steps = steps[: trees.index(str(row["tree"]))]
+            continue
+        if removed and steps and steps[-1].experiment == row.get("experiment"):
+            removed = (*steps.pop().removed, *removed)
+        steps.append(
+            Step(
+                experiment=str(row["experiment"]),
+                commit=str(row["commit"]),
+                tree=str(row["tree"]),
+                members=tuple(str(member) for member in row.get("members") or ()),
+                removed=removed,
+                effect=row.get("effect"),
+                moment=str(row["t"]),
+            )
+        )
+    return steps
+
+
 def credits(rows: Iterable[Mapping[str, Any]]) -> dict[str, Credit]:
     """The last credit of every member that has one."""
     return {str(row["member"]): _credit(row) for row in rows if row.get("kind") == "credit"}

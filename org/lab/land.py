@@ -215,7 +215,7 @@ def _built(
     clashes = plan.paths if isinstance(plan, git.Conflict) else code.clashes
     if isinstance(plan, git.Conflict) or clashes:
         raise Refused(_conflict(home, program, place, clashes))
-    changes, differs = _commits(shop, charter, book, program, place, head_tree, steps, code, plan, past)
+    changes, differs = _commits(shop, home, charter, book, program, place, head_tree, steps, code, plan, past)
     commit = changes[-1].commit if changes else place.head
     names = tuple(path for _, path in git.diff_names(shop, place.head, commit)) if changes else ()
     status: Literal["dry", "nothing"] = "dry" if changes else "nothing"
@@ -224,13 +224,10 @@ def _built(
 
 def _code(shop: Path, home: Home, charter: Charter, theirs: str, steps: list[Step]) -> Code:
     """Read every state of the code, and set apart what `start` did from what research did."""
-    prefix = charter.prefix.strip("/")
-    base_commit = record.ensure_record(home, charter)
+    base_commit = git.resolve(home.record, record.BASE) or git.ABSENT
     imported_commit = git.resolve(home.record, record.IMPORTED) or base_commit
-    base, imported, *after = (
-        graft.subtree(shop, git.tree_of(shop, commit), prefix) or ""
-        for commit in (base_commit, imported_commit, *(step.commit for step in steps))
-    )
+    commits = (base_commit, imported_commit, *(step.commit for step in steps))
+    base, imported, *after = (_measured(shop, home, charter, commit) for commit in commits)
     started = [path for _, path in git.diff_names(shop, imported, base)]
     touched = sorted({path for tree in after for _, path in git.diff_names(shop, base, tree)} | set(started))
     for entry in (entry for tree in after for entry in git.list_tree(shop, tree) if entry.path in touched):
@@ -265,6 +262,17 @@ def _code(shop: Path, home: Home, charter: Charter, theirs: str, steps: list[Ste
     )
 
 
+def _measured(shop: Path, home: Home, charter: Charter, commit: str) -> str:
+    """The tree of the code in a commit of the record."""
+    prefix = charter.prefix.strip("/")
+    tree = graft.subtree(shop, git.tree_of(shop, commit), prefix)
+    if tree is None:
+        raise BadInput(
+            f"{home.charter}: prefix: the record has no folder {prefix!r}; put back what it was at the import"
+        )
+    return tree
+
+
 def _merged(shop: Path, base: str, ours: str, theirs: str) -> str | git.Conflict:
     """A three-way merge of trees that follows no file to another name: git does, whatever merge.renames says before 2.50."""
     merged = git.merge_tree(shop, ours, theirs, base=base)
@@ -294,11 +302,8 @@ def _applied(
     return plan
 
 
-def _differences(
-    shop: Path, charter: Charter, place: Place, code: Code, final: str, last: Step
-) -> tuple[tuple[str, str], ...]:
+def _differences(shop: Path, place: Place, code: Code, final: str, measured: str) -> tuple[tuple[str, str], ...]:
     """(file of the repository, why) for every measured file that lands with other bytes."""
-    measured = graft.subtree(shop, git.tree_of(shop, last.commit), charter.prefix.strip("/")) or ""
     kept = {entry.path: entry.sha for entry in git.list_tree(shop, measured)}
     lands, own, old = ({e.path: e.sha for e in git.list_tree(shop, t)} for t in (final, code.theirs, code.imported))
     found = []
@@ -312,6 +317,7 @@ def _differences(
 
 def _commits(
     shop: Path,
+    home: Home,
     charter: Charter,
     book: Book,
     program: str,
@@ -329,7 +335,8 @@ def _commits(
     when = graft.read_commit(shop, place.head).when
     for at, (group, tree) in enumerate(plan):
         brought = tuple(steps[k] for k in group)
-        differs = _differences(shop, charter, place, code, tree, brought[-1])
+        measured = _measured(shop, home, charter, brought[-1].commit)
+        differs = _differences(shop, place, code, tree, measured)
         head = steps[-1].commit if at == len(plan) - 1 else brought[-1].commit
         parent = changes[-1].commit if changes else place.head
         when = max(when, int(datetime.fromisoformat(brought[-1].moment).timestamp()))  # no younger than its parent

@@ -175,6 +175,18 @@ def test_what_was_taken_is_not_landed_again_and_the_next_stack_is(work: Work, ta
     assert "MATRIX_LR = 0.05" in work.show("org/main")
 
 
+def test_a_line_that_two_stacks_turned_and_the_person_took_is_no_conflict(work: Work) -> None:
+    work.plant(LR)
+    work.plant(("MATRIX_LR", 0.04, 0.05))
+    land.land(work.home, "main")
+    sh("git", "merge", "-q", "--squash", "org/main", cwd=work.top)
+    work.commit()
+    work.plant(WARM)  # the line below
+    done = land.land(work.home, "main")
+    assert (done.status, done.experiments) == ("made", ["E0006"])
+    assert "MATRIX_LR = 0.05" in work.show("org/main") and "FRAC = 0.5" in work.show("org/main")
+
+
 # --- what the person did meanwhile -------------------------------------------------------------------------------
 
 
@@ -244,6 +256,17 @@ def test_new_and_deleted_files_and_modes(tiny_home: Home, place: Path) -> None:
     assert land.land(work.home, "main").status == "there"
 
 
+def test_the_prefix_of_the_research_tree_is_not_the_folder_of_the_repository(tiny_home: Home, place: Path) -> None:
+    work = Work(tiny_home, place, start="prefix: lab/code\n")
+    text = tiny_home.charter.read_text().replace("[train.py]", "[lab/code/train.py]")
+    tiny_home.charter.write_text(text.replace("[README.md]", "[lab/code/README.md]").replace("path: train", "path: lab/code/train"))  # fmt: skip
+    work.commit()
+    work.plant(edits={"lab/code/train.py": TINY_TRAIN.replace("0.02", "0.04").encode()})
+    done = land.land(tiny_home, "main")
+    assert (done.files, done.differs) == (("sub dir/code/train.py",), ())
+    assert "MATRIX_LR = 0.04" in work.show("org/main")
+
+
 # --- constants that `start` set ----------------------------------------------------------------------------------
 
 START = "start: {MATRIX_LR: 0.01, WARMDOWN_FRAC: 0.3}\n"
@@ -310,6 +333,14 @@ def test_a_head_without_its_line_or_its_verdict_does_not_land(work: Work) -> Non
     with pytest.raises(OrgError, match="is not verified"):
         land.land(work.home, "main")
     assert refs(work.top) == {f"refs/heads/trunk {work.head}"}
+
+
+def test_a_charter_that_names_another_place_by_now_is_one_line(work: Work) -> None:
+    work.plant(LR)
+    text = work.home.charter.read_text()
+    work.home.charter.write_text(text + "prefix: nanochat\n")
+    with pytest.raises(BadInput, match="the record has no folder 'nanochat'"):
+        land.land(work.home, "main")
 
 
 # --- the branch --------------------------------------------------------------------------------------------------

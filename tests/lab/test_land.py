@@ -106,6 +106,7 @@ def test_credits_and_who_left_are_told(work: Work) -> None:
     assert "SLEEP_S = 0.0 " in work.show("org/main")
 
 
+@pytest.mark.slow  # two stacks
 def test_each_verified_stack_is_a_commit_and_a_second_head_continues_the_branch(work: Work) -> None:
     work.plant(LR)
     first = land.land(work.home, "main")
@@ -128,6 +129,7 @@ def test_a_head_that_went_back_lands_what_is_left(work: Work) -> None:
         land.land(work.home, "main", branch="x")
 
 
+@pytest.mark.slow  # lands four times
 @pytest.mark.parametrize("how", ["same HEAD", "HEAD moved", "branch checked out", "line lost"])
 def test_the_same_head_twice_is_there_already(work: Work, how: str) -> None:
     work.plant(LR)
@@ -157,6 +159,7 @@ def test_a_credit_that_came_in_later_makes_no_second_commit(work: Work) -> None:
     assert (again.status, again.commit, again.changes[0].commit) == ("there", first.commit, first.commit)
 
 
+@pytest.mark.slow  # lands twice in three ways
 @pytest.mark.parametrize("taken", ["merge", "merge --squash", "cherry-pick"])
 def test_what_was_taken_is_not_landed_again_and_the_next_stack_is(work: Work, taken: str) -> None:
     work.plant(LR)
@@ -175,6 +178,7 @@ def test_what_was_taken_is_not_landed_again_and_the_next_stack_is(work: Work, ta
     assert "MATRIX_LR = 0.05" in work.show("org/main")
 
 
+@pytest.mark.slow  # two stacks
 def test_a_line_that_two_stacks_turned_and_the_person_took_is_no_conflict(work: Work) -> None:
     work.plant(LR)
     work.plant(("MATRIX_LR", 0.04, 0.05))
@@ -205,6 +209,7 @@ def test_other_lines_that_changed_since_the_import_are_merged_and_said(work: Wor
     assert "was not measured" in sh("git", "log", "-1", "--format=%B", "org/main", cwd=work.top)
 
 
+@pytest.mark.slow  # five repositories
 @pytest.mark.parametrize("how", ["same line", "deleted", "renamed", "symlink", "submodule"])
 def test_a_conflict_names_the_file_and_makes_nothing(work: Work, how: str) -> None:
     work.plant(LR)
@@ -294,6 +299,7 @@ def test_a_start_value_turned_back_to_the_persons_own_is_nothing_to_land(tiny_ho
         land.land(work.home, "main")
 
 
+@pytest.mark.slow  # two stacks
 def test_start_values_survive_two_stacks(tiny_home: Home, place: Path) -> None:
     work = Work(tiny_home, place, start=START)
     work.commit()
@@ -346,6 +352,7 @@ def test_a_charter_that_names_another_place_by_now_is_one_line(work: Work) -> No
 # --- the branch --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # lands three times
 def test_a_branch_with_work_of_the_persons_is_left_alone(work: Work) -> None:
     work.plant(LR)
     land.land(work.home, "main")
@@ -361,6 +368,7 @@ def test_a_branch_with_work_of_the_persons_is_left_alone(work: Work) -> None:
     assert land.land(work.home, "main", branch="org/main2").status == "made"
 
 
+@pytest.mark.slow  # a repository for each name
 @pytest.mark.parametrize(
     ("existing", "name", "said"),
     [
@@ -397,6 +405,7 @@ def test_a_branch_that_is_checked_out_is_not_moved(work: Work, tmp_path: Path) -
     assert sh("git", "rev-parse", "org/main", cwd=work.top).strip() == first.commit
 
 
+@pytest.mark.slow  # two homes
 def test_another_home_does_not_take_over_the_branch(work: Work, tmp_path: Path) -> None:
     work.plant(LR)
     land.land(work.home, "main")
@@ -422,6 +431,7 @@ def test_dry_makes_nothing(work: Work) -> None:
     assert land.land(work.home, "main").commit == dry.commit
 
 
+@pytest.mark.slow  # killed four times
 @pytest.mark.parametrize("point", ["land.objects", "land.ref", "land.report", "ledger.org"])
 def test_a_landing_that_is_killed_is_whole_or_absent_and_is_mended_by_the_next(work: Work, point: str) -> None:
     work.plant(LR)

@@ -19,6 +19,8 @@ from org.home import Home
 from org.lab import land
 from org.world import git
 
+pytestmark = pytest.mark.slow  # a repository made, measured and landed in for each
+
 
 @pytest.fixture
 def canaries(tmp_path: Path) -> Path:

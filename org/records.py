@@ -237,6 +237,9 @@ class Contract(Record):
     scale: str
     stage: Stage
     matched: str
+    control: str = (
+        ""  # "flops": the candidate's budget is cut or stretched to the baseline's FLOPs; see evidence.control
+    )
     knobs: tuple[KnobChange, ...] = ()
     new_constants: tuple[str, ...] = ()
     lines_added: int = 0
@@ -260,9 +263,10 @@ class Contract(Record):
 
     @property
     def description(self) -> str:
-        """One line for tables: the knobs if that is all, else why."""
+        """One line for tables: the knobs if that is all, else why; and under which control."""
         turned = ", ".join(f"{k.name} {k.old}→{k.new}" for k in self.knobs)
-        return f"{turned} ({self.why})" if turned and turned not in self.why else self.why
+        said = f"{turned} ({self.why})" if turned and turned not in self.why else self.why
+        return f"{said} [control: {self.control}]" if self.control else said
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def history(rows: Sequence[Mapping[str, Any]]) -> list[Trial]:
     for row in rows:
         verdict = row.get("verdict") or {}
         name = str(row.get("experiment") or "")
-        if not name or name == "E0000":
+        if not name or name == "E0000" or row.get("control"):  # at another budget its effect is another knob's
             continue
         changes = tuple((str(k.get("name", "")).lower(), k.get("old"), k.get("new")) for k in row.get("knobs") or ())
         trials.append(

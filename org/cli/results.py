@@ -68,6 +68,7 @@ def rows(book: Any) -> list[dict[str, Any]]:
             "commit": contract.commit,
             "description": contract.description,
             "claim": contract.claim,
+            "control": contract.control or None,
             "expect": contract.expect,
             "knobs": [{"name": knob.name, "old": knob.old, "new": knob.new} for knob in contract.knobs],
             "verdict": verdict_row(book.verdicts.get(name)),

@@ -22,6 +22,7 @@ AXES = "lines, step_s, vram_mb or compile_s"
     "run",
     'org run -m "warmdown over the last half: late steps are too large" --expect -0.04',
     'org run -m "delete the softcap" --claim no-worse:lines --dry',
+    'org run -m "a third layer, at the FLOPs of two" --control flops',
     "org run --scratch -- python train.py --steps 5",
 )
 @click.option("-m", "--why", metavar="TEXT", help="Why this change is made, in one sentence.")
@@ -29,6 +30,11 @@ AXES = "lines, step_s, vram_mb or compile_s"
 @click.option("--claim", default="better", metavar="CLAIM", help=f"better, or no-worse:AXIS where AXIS is {AXES}.")
 @click.option("--idea", metavar="I0007", help="The idea it tests.")
 @click.option("--cites", multiple=True, metavar="INTENT", help="A touched intent; may be given several times.")
+@click.option(
+    "--control",
+    type=click.Choice(["flops"]),
+    help="The same change, its budget cut until both arms spend the same FLOPs. Can be verified; moves no head.",
+)
 @click.option("--scale", metavar="NAME", help="A scale of the charter; default: the one the search happens at.")
 @click.option("--dry", is_flag=True, help="Show the contract and every violation; run nothing.")
 @click.option("--no-wait", is_flag=True, help="Return when it is filed; the verdict comes as a letter.")
@@ -43,6 +49,7 @@ def run(
     claim: str,
     idea: str | None,
     cites: tuple[str, ...],
+    control: str | None,
     scale: str | None,
     dry: bool,
     no_wait: bool,
@@ -66,7 +73,7 @@ def run(
 
     home, seat = call.home, call.seat()
     try:
-        contract = gate.submit(home, seat, why, expect, claim, idea, cites, scale, dry=dry)
+        contract = gate.submit(home, seat, why, expect, claim, idea, cites, scale, dry=dry, control=control or "")
     except Refused as refusal:
         if is_json:
             rows = [violation.to_dict() for violation in refusal.violations]

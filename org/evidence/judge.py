@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from org.evidence import matching, stats
 from org.records import Charter, Contract, Outcome, RunResult, Tier, Verdict
@@ -22,10 +22,21 @@ GAIN_PCT = 1.0  # a gain in seconds or memory below this is no gain
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What the runs of an arm are given when it is not what the scale says. Runs of another setting are not its runs."""
+
+    setting: str
+    steps: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class More:
-    """Runs to start next, each (arm, seed) with arm `baseline` or `candidate`; none of them has a result yet."""
+    """Runs to start next, each (arm, seed) with arm `baseline` or `candidate`; none of them has a result yet. A control
+    asks for arm `probe` too, and says in `budgets`, by arm, what it gives."""
 
     runs: tuple[tuple[str, int], ...]
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
 
 
 def next_step(contract: Contract, results: Sequence[RunResult], charter: Charter) -> More | Verdict:
@@ -42,6 +53,25 @@ def next_step(contract: Contract, results: Sequence[RunResult], charter: Charter
     if contract.claim == "better":
         return case.search()
     return case.no_worse(len(contract.seeds))
+
+
+def unmeasured(contract: Contract, outcome: Outcome, why: str, charter: Charter, runs: tuple[str, ...] = ()) -> Verdict:
+    """The verdict on an experiment whose arms cannot be compared, for a reason that is not in their numbers."""
+    return Verdict(
+        experiment=contract.experiment,
+        outcome=outcome,
+        tier=None,
+        claim=contract.claim,
+        effect=None,
+        se=None,
+        z=None,
+        n=0,
+        matched_on=contract.matched,
+        trust="referee" if charter.referee else "reported",
+        reasons=(why,),
+        runs=runs,
+        expect=contract.expect,
+    )
 
 
 class _Case:

@@ -52,7 +52,7 @@ def mismatch(table: Mapping[str, Mapping[str, float | None]], matched: str, less
     if work is not None and work > WORK:
         return (
             f"the run took {_change(work)} of the baseline's processor seconds by the org's count, and its summary says equal "
-            f"{matched}; count all of the work, or run the control at equal seconds"
+            f"{matched}; count all of the work in its summary"
         )
     if matched in ("flops", "wall_s"):
         return None
@@ -60,7 +60,10 @@ def mismatch(table: Mapping[str, Mapping[str, float | None]], matched: str, less
     if flops is not None and flops > COUNTED:
         return f"flops {_change(flops)} of the baseline's: a bigger model, or more work a token, is compared {_EQUAL_FLOPS}"
     if flops is None and params is not None and params > COUNTED:
-        return f"params {_change(params)} of the baseline's and no FLOPs are reported: it is compared {_EQUAL_FLOPS}"
+        return (
+            f"params {_change(params)} of the baseline's and no FLOPs are reported: it is compared at equal FLOPs, once base and "
+            "candidate print `flops_total:`"
+        )
     return None
 
 
@@ -80,7 +83,8 @@ def net(
     return total
 
 
-_EQUAL_FLOPS = "at equal FLOPs or equal wall, never at equal steps alone; run the control with its budget cut to the baseline's FLOPs"
+CONTROL = "run `org run -m … --control flops`"
+_EQUAL_FLOPS = f"at equal FLOPs, never at equal steps alone; {CONTROL}"
 
 
 def _is_silent(table: Mapping[str, Mapping[str, float | None]], axis: str) -> bool:
@@ -89,7 +93,7 @@ def _is_silent(table: Mapping[str, Mapping[str, float | None]], axis: str) -> bo
 
 
 def _control(matched: str) -> str:
-    return f"run the control with both arms at the same {matched}"
+    return CONTROL if matched == "flops" else f"make it equal, or {CONTROL}"
 
 
 def _change(excess: float) -> str:

@@ -52,6 +52,8 @@ def series(
         at = max((held[run.run] for run in bank), default=0.0)
         points.append(Point(at, _last(bank), "E0000", baseline, "baseline", "baseline"))
     for name, verdict in verdicts.items():
+        if name in contracts and contracts[name].control:
+            continue  # a value at another budget is on no one curve with these
         own = [r for r in runs if r.experiment == name]
         rested = [by_run[r] for r in verdict.runs if r in by_run]
         seen = own or rested
@@ -78,6 +80,8 @@ def best(
     found: dict[str, dict[str, Any] | None] = {"tentative": None, "verified": None}
     for name, verdict in verdicts.items():
         if verdict.outcome != "win" or verdict.tier is None or verdict.effect is None:
+            continue
+        if contracts and name in contracts and contracts[name].control:
             continue
         known = found[verdict.tier]
         if known is None or abs(verdict.effect) > abs(known["effect"]):

@@ -88,6 +88,8 @@ def members(
         contract = contracts.get(name)
         if contract is None or contract.program != program or contract.stage != "search" or name in decided:
             continue
+        if contract.control:  # its budget is not the head's
+            continue
         if verdict.outcome != "win" or verdict.tier != "tentative" or verdict.effect is None:
             continue
         if here and contract.baseline_commit not in here:
@@ -137,7 +139,7 @@ def half_due(
     filed = [
         c
         for c in contracts.values()
-        if c.stage == "verify" and c.members and c.program == program and c.baseline_commit in heads
+        if c.stage == "verify" and c.members and not c.control and c.program == program and c.baseline_commit in heads
     ]
     tried = {frozenset(c.members) for c in filed}
     for contract in filed:

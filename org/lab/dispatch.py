@@ -16,7 +16,7 @@ from pathlib import Path
 from org import charter as charters
 from org import files
 from org.errors import LeaseHeld
-from org.evidence import judge
+from org.evidence import control, judge
 from org.failpoint import failpoint
 from org.home import Home
 from org.lab import credits, gate, ledger, record, referee, runner, stacks, wants
@@ -133,12 +133,19 @@ class Dispatcher:
         if contract.scale not in settings:
             return _lost_verdict(contract, charter, f"scale {contract.scale} is no longer in the charter")
         setting = settings[contract.scale]
-        results = [r for r in book.results.values() if r.setting == setting]
-        step = judge.next_step(contract, results, charter)
+        results = list(book.results.values())
+        if contract.control:
+            digest = specs.digest_of(charter, contract.scale, self.devices[0].kind)
+            step = control.next_step(contract, results, charter, digest)
+        else:
+            step = judge.next_step(contract, [r for r in results if r.setting == setting], charter)
         gone = wants.given_up(results, charter.rules.max_attempts, runner.STOPPED)
-        for arm, seed in step.runs if isinstance(step, judge.More) else ():
+        if isinstance(step, Verdict):
+            return step
+        for arm, seed in step.runs:
             tree = contract.baseline_tree if arm == "baseline" else contract.tree
-            if (tree, setting, seed) in gone:
+            own = step.budgets[arm].setting if arm in step.budgets else setting
+            if (tree, own, seed) in gone:
                 why = f"the org lost its {arm} run of seed {seed} {charter.rules.max_attempts} times"
                 return _lost_verdict(contract, charter, f"{why}; see that run's runner.txt and referee.txt")
         return step
@@ -152,6 +159,8 @@ class Dispatcher:
             if (verdict.outcome, verdict.tier) != ("win", "verified") or name in moved or name in self._stale:
                 continue
             contract = book.experiments[name]
+            if contract.control:
+                continue  # a control's win is of another budget than heads have
             if stacks.move_head(self.home, self.ledger, contract):
                 said.append(f"head of {contract.program} moved to {contract.commit[:7]} by {name}")
             else:
@@ -164,8 +173,9 @@ class Dispatcher:
         book = self.ledger.refresh()
         wins: dict[str, list[str]] = {}
         for name, verdict in book.verdicts.items():
-            if (verdict.outcome, verdict.tier) == ("win", "tentative"):
-                wins.setdefault(book.experiments[name].program, []).append(name)
+            contract = book.experiments[name]
+            if (verdict.outcome, verdict.tier) == ("win", "tentative") and not contract.control:
+                wins.setdefault(contract.program, []).append(name)
         for program, names in wins.items():
             made_of = (str(book.heads.get(program, {}).get("commit")), *names)
             if self._candidates.get(program) != made_of:
@@ -256,18 +266,4 @@ def _run_lock(home: Home, run: str) -> Path:
 
 
 def _lost_verdict(contract: Contract, charter: Charter, why: str) -> Verdict:
-    return Verdict(
-        experiment=contract.experiment,
-        outcome="lost",
-        tier=None,
-        claim=contract.claim,
-        effect=None,
-        se=None,
-        z=None,
-        n=0,
-        matched_on=contract.matched,
-        trust="referee" if charter.referee else "reported",
-        reasons=(why,),
-        runs=(),
-        expect=contract.expect,
-    )
+    return judge.unmeasured(contract, "lost", why, charter)

@@ -20,13 +20,14 @@ from org import files
 from org.errors import BadInput, OrgError, Refused
 from org.evidence import comments, rules
 from org.evidence import contract as contracts
+from org.evidence import control as controls
 from org.failpoint import failpoint
 from org.home import EXPERIMENT_PATTERN, Home, seat_branch
 from org.lab import checks, intents
 from org.lab.ledger import Book, Ledger
 from org.lab.record import program_head
 from org.records import Charter, Contract, KnobChange, Seat, Violation
-from org.world import git, worktrees
+from org.world import devices, git, worktrees
 
 BANK = "E0000"
 MAX_FILE_BYTES = 1_000_000
@@ -43,13 +44,15 @@ def submit(
     cites: tuple[str, ...] = (),
     scale: str | None = None,
     dry: bool = False,
+    control: str = "",
 ) -> Contract:
     """File what stands in the seat's worktree as an experiment; one line for the agent, the rest is derived.
-    Raises Refused with every violation, BadInput for a bad argument. `dry` writes nothing the record keeps."""
+    Raises Refused with every violation, BadInput for a bad argument. `dry` writes nothing the record keeps. control:
+    `flops` gives the candidate the budget that spends the baseline's FLOPs."""
     charter = charters.load(home)
-    why = _checked(charter, why, claim, scale)
+    why = _checked(charter, why, claim, scale, control)
     with filing(home):
-        return _submit(home, charter, seat, why, expect, claim, idea, cites, scale or charter.scale, dry)
+        return _submit(home, charter, seat, why, expect, claim, idea, cites, scale or charter.scale, dry, control)
 
 
 def filing(home: Home) -> AbstractContextManager[int]:
@@ -68,6 +71,7 @@ def _submit(
     cites: tuple[str, ...],
     scale: str,
     dry: bool,
+    control: str,
 ) -> Contract:
     ledger = Ledger(home)
     book = ledger.refresh()
@@ -83,7 +87,7 @@ def _submit(
     found = _violations(home, charter, head, tree, cites) + _queue_full(charter, book, seat)
     if not found:
         derived = contracts.derive(base_texts, new_texts, charter)
-        found += _duplicate(home, charter, book, head_tree, tree, new_texts, scale, claim, derived)
+        found += _duplicate(home, charter, book, head_tree, tree, new_texts, scale, claim, control, derived)
         found += rules.check_why(why, base_texts, derived)
         others = _walk(Path(seat.worktree), ("**/*.py",)) - {e.path for e in git.list_tree(home.record, tree)}
         found += rules.left_behind(base_texts, new_texts, others, charter)
@@ -110,7 +114,8 @@ def _submit(
         baseline_tree=head_tree,
         scale=scale,
         stage="search",
-        matched=charter.matched,
+        matched=control or charter.matched,
+        control=control,
         knobs=derived.knobs,
         new_constants=derived.new_constants,
         lines_added=derived.lines_added,
@@ -122,6 +127,7 @@ def _submit(
         backend=seat.backend,
         created=files.utc_now(),
     )
+    draft = _with_budget(home, charter, book, draft) if control else draft
     if dry:
         return replace(draft, seeds=_search_seeds(charter, book, draft, 1))
     filed = file(home, ledger, draft, charter)
@@ -129,14 +135,31 @@ def _submit(
     return filed
 
 
-def _checked(charter: Charter, why: str, claim: str, scale: str | None) -> str:
+def _checked(charter: Charter, why: str, claim: str, scale: str | None, control: str) -> str:
     why = files.printable(" ".join(why.split()), MAX_WHY)
     if not why:
         raise BadInput('an experiment says why it is made: org run -m "why"')
     if scale is not None and scale not in charter.scales:
         raise BadInput(f"scale '{scale}' is not in the charter; it has {', '.join(charter.scales)}")
     contracts.check_claim(claim)
+    if control and not controls.can_cut(charter, scale or charter.scale):
+        raise BadInput(
+            "a control cuts the run's budget, and the charter's command has neither {steps} nor {tokens} in it"
+        )
+    if control and claim == "no-worse:flops":
+        raise BadInput("at equal FLOPs no FLOPs can be gained; leave out --control, or claim another axis")
     return why
+
+
+def _with_budget(home: Home, charter: Charter, book: Book, draft: Contract) -> Contract:
+    """The draft, with a notice of what its control will do."""
+    from org.lab.spec import digest_of  # it knows `wants`, which knows this module; and controls are rare
+
+    draft = replace(draft, seeds=_search_seeds(charter, book, draft, 1))
+    digest = digest_of(charter, draft.scale, devices.in_force(home)[0].kind)
+    found = controls.plan(draft, book.results.values(), charter, digest)
+    said = controls.sentence(found, charter.scales[draft.scale])
+    return replace(draft, notices=(*draft.notices, _clean(said)))
 
 
 def _seat_tip(home: Home, seat: Seat) -> str | None:
@@ -280,12 +303,15 @@ def _duplicate(
     texts: dict[str, str],
     scale: str,
     claim: str,
+    control: str,
     derived: contracts.Derived,
 ) -> list[Violation]:
-    """The same code was filed before, in this layout or another, with these comments or others."""
+    """The same code was filed before, in this layout or another, with these comments or others. Under another control it
+    is another question."""
     mine = _turned(derived.knobs)
     for name, other in book.experiments.items():
-        if (other.baseline_tree, other.scale, other.claim) != (head_tree, scale, claim) or _turned(other.knobs) != mine:
+        asked = other.baseline_tree, other.scale, other.claim, other.control
+        if asked != (head_tree, scale, claim, control) or _turned(other.knobs) != mine:
             continue
         if other.tree != tree and not contracts.same_code(texts_of(home, charter, other.tree), texts, charter):
             continue

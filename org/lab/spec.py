@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from org import files
@@ -22,7 +23,8 @@ def build(
     home: Home, charter: Charter, base: str, want: Want, device: devices.Device, attempt: int, name: str
 ) -> RunSpec:
     scale = charter.scales[want.scale]
-    values = {"{seed}": want.seed, "{steps}": scale.steps, "{tokens}": scale.tokens, "{scale}": scale.name}
+    steps, tokens = want.steps or scale.steps, want.tokens or scale.tokens
+    values = {"{seed}": want.seed, "{steps}": steps, "{tokens}": tokens, "{scale}": scale.name}
     command = []
     for part in shlex.split(charter.command):
         for key, value in values.items():
@@ -39,7 +41,7 @@ def build(
         commit=want.commit,
         tree=want.tree,
         scale=scale.name,
-        steps=scale.steps,
+        steps=steps,
         device=device.name,
         device_kind=device.kind,
         command=command,
@@ -47,30 +49,34 @@ def build(
             **trainer_environment(charter),
             **devices.device_env(device),
             "RUN_SEED": str(want.seed),
-            "RUN_STEPS": str(scale.steps),
+            "RUN_STEPS": str(steps),
             "RUN_SCALE": scale.name,
             marker: value,
             "ORG_KEY": home.key,
         },
         frozen_commit=base,
         frozen=frozen,
-        deadline_s=scale.deadline_s,
+        deadline_s=scale.deadline_s * max(1.0, steps / scale.steps),
         eval_tokens=scale.eval_tokens,
         referee=vars(charter.referee) if charter.referee else None,
         metric=charter.metric.name,
         created=files.utc_now(),
         software=software(),
-        setting=setting(charter, scale.name, device.kind),
+        setting=want.setting,
         attempt=attempt,
     )
 
 
-def setting(charter: Charter, scale: str, device_kind: str) -> str:
+def setting(
+    charter: Charter, scale: str, device_kind: str, steps: int = 0, tokens: int = 0, is_probe: bool = False
+) -> str:
     """Digest of everything beside tree and seed that a number depends on: the budget, the command, how it is scored, the
-    kind of device, the software. Arms are cached and compared only within one setting."""
+    kind of device, the software. Arms are cached and compared only within one setting. steps, tokens: a control's budget,
+    0 the scale's; a probe, which is no arm, has settings of its own."""
     rung = charter.scales[scale]
+    budget = [rung.name, steps or rung.steps, tokens or rung.tokens, rung.eval_tokens]
     parts = {
-        "scale": [rung.name, rung.steps, rung.tokens, rung.eval_tokens],
+        "scale": [*budget, "probe"] if is_probe else budget,
         "command": charter.command,
         "metric": charter.metric.name,
         "referee": vars(charter.referee) if charter.referee else None,
@@ -78,6 +84,11 @@ def setting(charter: Charter, scale: str, device_kind: str) -> str:
         "software": software(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def digest_of(charter: Charter, scale: str, device_kind: str) -> Callable[[int, int, bool], str]:
+    """`setting` as a function of steps, tokens and whether it is a probe."""
+    return lambda steps, tokens, is_probe: setting(charter, scale, device_kind, steps, tokens, is_probe)
 
 
 def trainer_environment(charter: Charter) -> dict[str, str]:

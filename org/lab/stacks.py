@@ -45,7 +45,8 @@ def stack(home: Home, program: str, by: str = "human") -> Contract | None:
 
 def verify(home: Home, experiment: str, by: str = "human") -> Contract:
     """Re-measure one tentative win alone against its program's head, on fresh seeds; once on each head, since asking
-    again until it passes would be another claim. Raises BadInput when there is nothing to verify."""
+    again until it passes would be another claim. A control is measured under the same control. Raises BadInput when there is nothing to
+    verify."""
     charter = charters.load(home)
     with gate.filing(home):
         ledger = Ledger(home)
@@ -67,7 +68,9 @@ def verify(home: Home, experiment: str, by: str = "human") -> Contract:
             raise BadInput(f"{experiment} no longer merges with the head of {contract.program}; file it again there")
         why = f"verification of {experiment} alone"
         runs = stacks.verification_runs(charter.rules, members)
-        return _file_verification(home, ledger, charter, contract.program, by, members, tree, why, runs)
+        return _file_verification(
+            home, ledger, charter, contract.program, by, members, tree, why, runs, contract.control
+        )
 
 
 def rebuild_candidate(home: Home, book: Book, program: str) -> list[str]:
@@ -159,6 +162,7 @@ def _file_verification(
     tree: str,
     why: str,
     runs: int,
+    control: str = "",
 ) -> Contract:
     book = ledger.book
     head, head_tree = program_head(home, program)
@@ -179,7 +183,8 @@ def _file_verification(
         baseline_tree=head_tree,
         scale=book.experiments[members[0]].scale,
         stage="verify",
-        matched=charter.matched,
+        matched=control or charter.matched,
+        control=control,
         knobs=derived.knobs,
         new_constants=derived.new_constants,
         lines_added=derived.lines_added,

@@ -26,6 +26,8 @@ class Want:
     setting: str
     seat: str
     order: tuple[int, int]
+    steps: int = 0  # a budget of its own; 0: the scale's
+    tokens: int = 0
 
     @property
     def identity(self) -> Identity:
@@ -52,10 +54,13 @@ def wanted(
     for place, contract in enumerate(book.open()):
         if contract.experiment not in steps:
             continue
-        setting = settings[contract.scale]
+        step = steps[contract.experiment]
+        usual = judge.Budget(settings[contract.scale], 0, 0)
+        setting = step.budgets.get("candidate", usual).setting
         begun = any(r.tree == contract.tree and r.setting == setting for r in book.results.values())
         rank = 1 if begun and contract.stage == "search" else 2 if contract.stage == "verify" else 3
-        for arm, seed in steps[contract.experiment].runs:
+        for arm, seed in step.runs:
+            budget = step.budgets.get(arm, usual)
             found.append(
                 Want(
                     experiment=contract.experiment,
@@ -65,9 +70,11 @@ def wanted(
                     commit=contract.baseline_commit if arm == "baseline" else contract.commit,
                     tree=contract.baseline_tree if arm == "baseline" else contract.tree,
                     scale=contract.scale,
-                    setting=setting,
+                    setting=budget.setting,
                     seat=contract.seat,
                     order=(rank, place),
+                    steps=budget.steps,
+                    tokens=budget.tokens,
                 )
             )
     return sorted(found, key=lambda w: w.order)

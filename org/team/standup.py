@@ -230,7 +230,8 @@ def _heads(view: _View) -> str:
         contract = view.contract(verdict)
         if _is_stack(contract) and contract and verdict.experiment not in moved:
             members = ", ".join(contract.members)
-            lines.append(f"- stack {verdict.experiment} of {members}: {verdict.outcome}, {view.effect(verdict)}")
+            what = f"control ({contract.control})" if contract.control else "stack"
+            lines.append(f"- {what} {verdict.experiment} of {members}: {verdict.outcome}, {view.effect(verdict)}")
     lines += [f"- {line}" for line in _credits(view)]
     return "\n".join(lines) or "No head moved."
 

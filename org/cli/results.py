@@ -1,4 +1,4 @@
-"""`results`: every verdict as a table, as CSV, as JSON; `--check` holds ledger, record and result files against each other."""
+"""`results`: every verdict as a table, as CSV, as JSON; `--predictions` scores them; `--check` holds ledger, record and result files against each other."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import click
 
 from org.cli import view
 from org.cli.verb import Call, as_json, pass_call, print_json, say, verb
+from org.home import Home
 
 HEAD = ("experiment", "verdict", "effect ± se", "z", "n", "program", "seat", "commit", "change")
 
 
-@verb("results", "org results", "org results --csv", "org results --check --json")
+@verb("results", "org results", "org results --csv", "org results --predictions", "org results --check --json")
 @click.option("--check", is_flag=True, help="Compare ledger, record and result files; exit 1 when they disagree.")
 @click.option("--csv", "is_csv", is_flag=True, help="As CSV.")
+@click.option("--predictions", is_flag=True, help="How good predictions were, by seat, backend and idea source.")
 @click.option("--kept", is_flag=True, help="Only what was kept: wins, and changes shown to do no harm.")
 @as_json
 @pass_call
-def results(call: Call, check: bool, is_csv: bool, kept: bool, is_json: bool) -> int | None:
+def results(call: Call, check: bool, is_csv: bool, predictions: bool, kept: bool, is_json: bool) -> int | None:
     """Every experiment with its verdict: effect (candidate - baseline) and its standard error, z, and tier."""
     from org.lab import ledger
 
@@ -27,6 +29,9 @@ def results(call: Call, check: bool, is_csv: bool, kept: bool, is_json: bool) ->
     if check:
         return _check(ledger.problems(home), len(ledger.read(home).rows), is_json)
     book = ledger.read(home)
+    if predictions:
+        _predictions(home, book, is_json)
+        return None
     shown = rows(book)
     if kept:
         shown = [row for row in shown if row["verdict"] and row["verdict"]["outcome"] in ("win", "holds")]
@@ -119,6 +124,21 @@ def _print_csv(shown: list[dict[str, Any]]) -> None:
         writer.writerow(
             [*first, *(verdict.get(name) for name in fields), " ".join(printable(row["description"]).split())]
         )
+
+
+def _predictions(home: Home, book: Any, is_json: bool) -> None:
+    from org.evidence import predictions
+    from org.files import printable
+    from org.team import ideas
+
+    found = predictions.scores(book.experiments, book.verdicts, ideas.sources(home))
+    if is_json:
+        print_json([score.to_dict() for score in found])
+    elif not found:
+        say("no prediction was scored yet; `org run --expect X` makes one")
+    else:
+        lines = [[s.by, printable(s.who, 60), str(s.n), predictions.signs(s), f"{s.error:.4f}"] for s in found]
+        say(view.table(("by", "who", "n", "sign right", "mean abs error"), lines))
 
 
 def _check(problems: list[dict[str, Any]], lines: int, is_json: bool) -> int | None:

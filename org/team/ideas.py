@@ -37,6 +37,11 @@ def list_ideas(home: Home) -> list[dict[str, Any]]:
     return found
 
 
+def sources(home: Home) -> dict[str, str]:
+    """Where each idea came from, by its id."""
+    return {row["id"]: files.printable(row["source"], 100) for row in list_ideas(home)}
+
+
 def slug(text: str) -> str:
     """The first words of `text` as a file name may carry them."""
     words = re.findall(r"[a-z0-9]+", text.lower())

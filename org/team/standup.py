@@ -6,18 +6,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from org import files
+from org.evidence import predictions
 from org.evidence import stack as stacks
 from org.home import Home
 from org.lab import credits
 from org.records import Charter, Contract, Letter, RunResult, Verdict
-from org.team import mail, roster
+from org.team import ideas, mail, roster
 from org.team.prose import Reader
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def write(home: Home, book: Book, charter: Charter, now: str, answers: dict[str,
     since = _covered(home, date)
     plans, notes = _from_events(home, since)
     questions = [letter for letter in mail.peek(home, "human") if letter.kind == "question"]
-    text = page(book, charter, now, Words(answers, plans, questions, notes), since)
+    sources = ideas.sources(home)
+    text = page(book, charter, now, Words(answers, plans, questions, notes), since, sources)
     try:
         _, mark, below = path.read_bytes().partition(f"\n{REVIEW}\n".encode())
     except FileNotFoundError:
@@ -66,9 +68,16 @@ def write(home: Home, book: Book, charter: Charter, now: str, answers: dict[str,
     return path
 
 
-def page(book: Book, charter: Charter, now: str, words: Words, since: str | None = None) -> str:
+def page(
+    book: Book,
+    charter: Charter,
+    now: str,
+    words: Words,
+    since: str | None = None,
+    sources: Mapping[str, str] | None = None,
+) -> str:
     """The page as Markdown. Counts what became known after `since` (None: since the launch) up to `now`; calibration
-    counts everything. Every number is the ledger's; words of agents are quoted and made harmless."""
+    counts everything. sources: idea -> where it came from. Every number is the ledger's; words of agents are quoted and made harmless."""
     view = _View(book, charter, since)
     reader = Reader(book, charter.metric.name)
     until = _utc(now)
@@ -80,7 +89,7 @@ def page(book: Book, charter: Charter, now: str, words: Words, since: str | None
         "## Kept\n\n" + _kept(view),
         "## Stacks and heads\n\n" + _heads(view),
         "## Refuted\n\n" + _refuted(view),
-        "## Predictions\n\n" + _predictions(view),
+        "## Predictions\n\n" + _predictions(view, sources or {}),
         "## Questions to you\n\n" + _questions(words, reader),
         "## Device time\n\n" + _device_time(view),
         "## Next\n\n" + _next(words, reader),
@@ -266,21 +275,13 @@ def _refuted(view: _View) -> str:
     return _table(["change", "outcome", "predicted", "measured", "experiment", "seat"], rows)
 
 
-def _predictions(view: _View) -> str:
+def _predictions(view: _View, sources: Mapping[str, str]) -> str:
     """Over the whole ledger: calibration needs more than one night."""
-    by_seat: dict[str, list[tuple[float, float]]] = {}
-    for name, verdict in view.book.verdicts.items():
-        contract = view.book.experiments.get(name)
-        if contract and contract.expect is not None and verdict.effect is not None:
-            by_seat.setdefault(contract.seat, []).append((contract.expect, verdict.effect))
-    if not by_seat:
+    found = predictions.scores(view.book.experiments, view.book.verdicts, sources)
+    if not found:
         return "No prediction was scored yet."
-    rows = []
-    for seat, pairs in sorted(by_seat.items()):
-        error = sum(abs(effect - expect) for expect, effect in pairs) / len(pairs)
-        right = sum(expect * effect > 0 for expect, effect in pairs)
-        rows.append([seat, str(len(pairs)), f"{error:.4f}", f"{right}/{len(pairs)} ({right / len(pairs):.0%})"])
-    return _table(["seat", "predictions", "mean abs error", "sign right"], rows)
+    rows = [[s.by, cell(s.who, 60), str(s.n), predictions.signs(s), f"{s.error:.4f}"] for s in found]
+    return _table(["by", "who", "predictions", "sign right", "mean abs error"], rows)
 
 
 def _device_time(view: _View) -> str:

@@ -69,6 +69,10 @@ def test_a_person_runs_an_experiment_with_no_org_running(
     assert f"{row['verdict']['effect']:+.4f} ± {row['verdict']['se']:.4f}" in cli("results").out
     assert "win (tentative, reported)" in cli("results", "--kept").out
     assert cli("results", "--csv").out.splitlines()[1].startswith("E0001,main,me,")
+    score = cli("results", "--predictions", "--json").json[0]
+    assert (score["by"], score["who"], score["n"], score["right"]) == ("seat", "me", 1, 1)
+    assert score["error"] == pytest.approx(abs(row["verdict"]["effect"] + 0.08))
+    assert "1/1 (100%)" in cli("results", "--predictions").out
     check = cli("results", "--check", "--json").json
     assert check["ok"]
     assert check["lines"] > 5

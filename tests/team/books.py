@@ -68,7 +68,7 @@ class Story:
     def bank(self, *metrics: float) -> list[str]:
         return [self.run(f"E0000/baseline-s{i}", m, "b", stage="bank") for i, m in enumerate(metrics, 1)]
 
-    def experiment(self, name, seat="j1", expect=None, why="try it", knob=None, members=(), tree=None) -> None:
+    def experiment(self, name, seat="j1", expect=None, why="try it", knob=None, members=(), tree=None, **more) -> None:
         knobs = (KnobChange(knob[0], "train.py", 1, knob[1], knob[2]),) if knob else ()
         contract = Contract(
             experiment=name,
@@ -86,6 +86,7 @@ class Story:
             matched="tokens",
             knobs=knobs,
             members=members,
+            **more,
         )
         self.line("experiment", **asdict(contract))
 

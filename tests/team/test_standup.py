@@ -9,11 +9,11 @@ import pytest
 from org import files
 from org.home import Home
 from org.records import Letter, Seat
-from org.team import mail, standup
+from org.team import ideas, mail, standup
 from org.team.standup import Words
 
 sys.path.insert(0, str(Path(__file__).parent))
-from books import CHARTER, Book, night
+from books import CHARTER, Book, Story, night
 
 NOW = "2026-03-01T07:00:00.000Z"
 
@@ -85,8 +85,9 @@ def test_refuted_shows_predicted_beside_measured():
 
 
 def test_predictions_are_scored_per_seat():
-    rows = {row["seat"]: row for row in table(section(page(), "Predictions"))}
-    assert rows["j1"] == {"seat": "j1", "predictions": "1", "mean abs error": "0.0000", "sign right": "1/1 (100%)"}
+    rows = {row["who"]: row for row in table(section(page(), "Predictions")) if row["by"] == "seat"}
+    assert rows["j1"]["predictions"] == "1"
+    assert (rows["j1"]["sign right"], rows["j1"]["mean abs error"]) == ("1/1 (100%)", "0.0000")
     assert rows["j2"]["mean abs error"] == f"{(0.015 + 0.0) / 2:.4f}" and rows["j2"]["sign right"] == "1/2 (50%)"
 
 
@@ -112,7 +113,7 @@ def test_only_what_is_new_is_counted_and_calibration_counts_all():
         text, "While you slept"
     )
     assert section(text, "Kept") == "Nothing was kept." and section(text, "Refuted") == "Nothing was refuted."
-    assert len(table(section(text, "Predictions"))) == 2
+    assert [row["predictions"] for row in table(section(text, "Predictions"))] == ["1", "2", "3"]
 
 
 def test_an_empty_ledger_makes_a_page_too():
@@ -193,3 +194,14 @@ def test_tomorrows_page_begins_where_todays_ended(home):
     assert "Since 2026-03-01 07:00 UTC" in text and "0 runs and 0 experiments" in text
     again = standup.write(home, night(), CHARTER, "2026-03-02T08:00:00.000Z", {}).read_text()
     assert "Since 2026-03-01 07:00 UTC" in again  # a page made twice covers the whole day
+
+
+def test_predictions_are_scored_by_the_source_of_their_idea(odd_path: Path):
+    home = Home(odd_path)
+    ideas.add(home, "a later warmdown", "arXiv 2001.00001 | <!-- paper")
+    story = Story()
+    story.experiment("E0001", expect=-0.01, idea="I0001", backend="claude")
+    story.verdict("E0001", "null", [], 0.0, 0.01)
+    path = standup.write(home, story.book, CHARTER, NOW, {})
+    rows = [(row["by"], row["who"]) for row in table(section(path.read_text(), "Predictions"))]
+    assert rows == [("seat", "j1"), ("backend", "claude"), ("idea source", "arXiv 2001.00001 \\| &lt;!-- paper")]

@@ -18,7 +18,7 @@ from typing import Any
 from org import charter as charters
 from org import files
 from org.errors import BadInput, OrgError, Refused
-from org.evidence import comments, rules
+from org.evidence import comments, matching, rules
 from org.evidence import contract as contracts
 from org.evidence import control as controls
 from org.failpoint import failpoint
@@ -318,10 +318,13 @@ def _duplicate(
         verdict = book.verdicts.get(name)
         if verdict is not None and verdict.outcome == "lost":
             continue  # the org's fault: it may be filed again
-        said = "is being measured" if verdict is None else f"was a {verdict.outcome}"
+        article = "" if verdict and verdict.outcome == "invalid" else "a "
+        said = "is being measured" if verdict is None else f"was {article}{verdict.outcome}"
         if verdict and verdict.effect is not None and verdict.se is not None:
             said += f" ({verdict.effect:+.4f} ± {verdict.se:.4f})"
-        message = f"this very configuration {said} as {name} of {other.seat}: {other.description}; try another"
+        is_unequal = verdict is not None and matching.CONTROL in " ".join(verdict.reasons)
+        then = matching.CONTROL if is_unequal and not control else "try another"
+        message = f"this very configuration {said} as {name} of {other.seat}: {other.description}; {then}"
         return [Violation("duplicate", None, None, message)]
     return []
 

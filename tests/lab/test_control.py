@@ -50,6 +50,9 @@ def test_what_is_invalid_at_equal_steps_is_judged_at_equal_flops(tiny_home: Home
     assert first.reasons[0].startswith("flops 3.00x of the baseline's")
     assert first.reasons[0].endswith("run `org run -m … --control flops`")
 
+    with pytest.raises(Refused, match=r"was invalid as E0001 .*; run `org run -m … --control flops`"):
+        gate.submit(tiny_home, seat, "wider, once more")
+
     dry = gate.submit(tiny_home, seat, "wider, at the same FLOPs", control="flops", dry=True)
     assert (dry.control, dry.matched) == ("flops", "flops")
     assert any("67 of 200 steps" in notice for notice in dry.notices)

@@ -175,3 +175,9 @@ def test_rows_of_results_become_trials_and_odd_rows_do_no_harm() -> None:
     assert [t.experiment for t in found] == ["E0001", "E0002", "E0003"]
     assert found[1].changes == (("matrix_lr", 0.02, 0.04),) and found[2].is_stack
     assert search.propose(MINE, NOW, found, metric=METRIC, seed=3) is not None
+
+
+def test_a_control_teaches_nothing_of_the_knob_at_the_budget_of_the_search() -> None:
+    row = {"experiment": "E0002", "knobs": [], "verdict": {"outcome": "loss", "effect": 0.2}}
+    assert len(search.history([row, {**row, "control": None}])) == 2
+    assert search.history([{**row, "control": "flops"}]) == []

@@ -12,10 +12,10 @@ from tiny import TINY_CHARTER, TINY_TRAIN, make_tiny_home
 from org import charter as charters
 from org.errors import BadInput, Refused
 from org.evidence import control as controls
-from org.evidence import judge
+from org.evidence import judge, progress
 from org.home import Home
 from org.lab import dispatch, follow, gate, ledger, record, stacks
-from org.records import Contract, Verdict
+from org.records import Contract, Metric, Verdict
 
 # val_bpb falls with WIDTH, which costs FLOPs, and with steps; FREE is better at no cost
 TRAIN = (
@@ -152,7 +152,13 @@ def test_a_win_can_be_verified_and_neither_stacks_nor_moves_a_head(tiny_home: Ho
     assert verdict.matching["steps"] == {"baseline": 200, "candidate": 100}
     dispatch.Dispatcher(tiny_home).tick()
     assert record.program_head(tiny_home, "main") == before
-    assert not ledger.read(tiny_home).heads
+    book = ledger.read(tiny_home)
+    assert not book.heads
+    assert progress.best(book.verdicts, book.experiments) == {"tentative": None, "verified": None}
+    series = progress.series(book.verdicts, book.results.values(), 1.5, Metric(), book.experiments)
+    assert [point.kind for point in series.points] == ["baseline"], (
+        "of another budget, so on no one curve with the rest"
+    )
     with pytest.raises(BadInput, match="was put to this test"):
         stacks.verify(tiny_home, contract.experiment)
     assert stacks.stack(tiny_home, "main") is None

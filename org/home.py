@@ -257,8 +257,9 @@ class Home:
         return f"org-{self.key}"
 
     def lease_marker(self, device: str) -> str:
-        """The environment entry that every process of a run on `device` carries, to find survivors by."""
-        return f"ORG_LEASE={self.key}:{device}"
+        """The environment entry that every process of a run on `device` carries, to find survivors by; a run on several
+        devices carries one of each."""
+        return f"ORG_LEASE_{device}={self.key}"
 
 
 def seat_branch(program: str, seat: str) -> str:

@@ -5,6 +5,7 @@ Times are UTC ISO-8601 text in files; durations are monotonic seconds as float; 
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
@@ -63,7 +64,7 @@ class Scale(Record):
     name: str
     steps: int
     tokens: int = 0  # for trainers whose budget is tokens; {tokens} in the command
-    devices: int = 1
+    devices: int = 1  # that one run holds, all of them or none
     bank: int = 8  # baseline runs at launch
     deadline_s: float = 600.0  # for the whole process tree of one training run
     eval_tokens: int = 65_536
@@ -99,7 +100,7 @@ class Charter(Record):
 
     task: str
     code: str
-    command: str  # with {seed} {out} {steps} {scale}
+    command: str  # with {seed} {out} {steps} {tokens} {scale} {devices}
     metric: Metric
     editable: tuple[str, ...]
     frozen: tuple[str, ...]
@@ -139,7 +140,7 @@ class RunSpec(Record):
     tree: str
     scale: str
     steps: int
-    device: str
+    device: str  # "gpu0"; of a gang every one it holds, "gpu0+gpu1"
     device_kind: str
     command: list[str]
     env: dict[str, str]
@@ -154,6 +155,10 @@ class RunSpec(Record):
     setting: str  # digest of everything beside tree and seed that a number depends on; see lab.spec
     attempt: int = 1
     protocol: int = PROTOCOL
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return tuple(self.device.split("+"))
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,7 @@ class RunResult(Record):
     train_s: float | None = None
     compile_s: float | None = None
     eval_s: float | None = None
-    total_s: float | None = None  # of the whole run, by the org's clock: what the device was held for
+    total_s: float | None = None  # of the whole run, by the org's clock: what its devices were held for
     cpu_s: float | None = None  # processor seconds of the whole training tree, by the org's count
     vram_mb: float | None = None  # peak memory of the process tree (RSS on a CPU)
     data_hash: str | None = None
@@ -198,6 +203,16 @@ class RunResult(Record):
     @property
     def is_ok(self) -> bool:
         return self.status == "ok" and self.metric is not None
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return tuple(self.device.split("+"))
+
+    @property
+    def held_s(self) -> float:
+        """Device-seconds: a run on two devices holds twice its seconds. 0.0 where no clock saw it."""
+        seconds = self.total_s if self.total_s is not None and math.isfinite(self.total_s) else 0.0
+        return seconds * len(self.devices)
 
 
 # --- experiments and verdicts ------------------------------------------------------------------------------------

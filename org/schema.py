@@ -56,7 +56,7 @@ class KnobModel(Model):
 class ScaleModel(Model):
     steps: Positive
     tokens: Annotated[int, Field(ge=0, strict=True)] = 0
-    devices: Annotated[int, Field(ge=1, le=1, strict=True)] = 1  # gangs of devices are not in this version
+    devices: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
     bank: Annotated[int, Field(ge=2, le=64, strict=True)] = 8
     deadline_s: Annotated[float, Field(gt=0)] = 600.0
     eval_tokens: Positive = 65_536

@@ -238,7 +238,7 @@ def _titles(axes: Any, book: Book, charter: Charter) -> None:
     changes = [v for name, v in book.verdicts.items() if name not in stacks]
     kept = sum(v.outcome in KEPT for v in changes)
     verified = sum(v.tier == "verified" and v.outcome in KEPT for v in book.verdicts.values())
-    minutes = sum(r.total_s or 0.0 for r in book.results.values()) / 60
+    minutes = sum(r.held_s for r in book.results.values()) / 60
     words = [f"{len(runs)} runs", f"{len(changes)} experiments", f"{kept} kept"]
     words += [f"{verified} verified", f"{minutes:.0f} device-minutes"]
     other = len(book.results) - len(runs)

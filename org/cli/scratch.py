@@ -79,7 +79,7 @@ def default_command(charter: Charter, out: Path) -> list[str]:
 
     scale = charter.scales[charter.scale]
     tokens = max(1, scale.tokens * STEPS // scale.steps)  # as many as so many steps of the unchanged code read
-    values = {"{seed}": 1, "{steps}": STEPS, "{tokens}": tokens, "{out}": out, "{scale}": scale.name}
+    values = {"{seed}": 1, "{steps}": STEPS, "{tokens}": tokens, "{out}": out, "{scale}": scale.name, "{devices}": 1}
     words = shlex.split(charter.command)
     for name, value in values.items():
         words = [word.replace(name, str(value)) for word in words]

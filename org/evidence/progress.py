@@ -99,7 +99,7 @@ def device_time(results: Iterable[RunResult], verdicts: Mapping[str, Verdict]) -
     """Seconds of device held, by what they went for. Every launched run counts, lost and crashed ones too."""
     spent = dict.fromkeys(CAUSES, 0.0)
     for run in results:
-        spent[_cause(run, verdicts.get(run.experiment))] += _seconds(run)
+        spent[_cause(run, verdicts.get(run.experiment))] += run.held_s
     return spent
 
 
@@ -113,15 +113,11 @@ def _cause(run: RunResult, verdict: Verdict | None) -> str:
     return "search kept" if kind_of(verdict) in ("kept", "verified") else "search discarded"
 
 
-def _seconds(run: RunResult) -> float:
-    return run.total_s if run.total_s is not None and math.isfinite(run.total_s) else 0.0
-
-
 def _held(runs: list[RunResult]) -> dict[str, float]:
     """Seconds of device held by the end of each run, over all devices; runs in ledger order."""
     total, held = 0.0, {}
     for run in runs:
-        total += _seconds(run)
+        total += run.held_s
         held[run.run] = total
     return held
 

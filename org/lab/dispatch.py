@@ -32,9 +32,7 @@ class Dispatcher:
         self.home = home
         self.ledger = ledger.Ledger(home)
         self.credits = credits.Credits(home, self.ledger)
-        there = devices.in_force(home)
-        # Numbers of two kinds of device are never compared, so an org measures on one kind: its first.
-        self.devices = [device for device in there if device.kind == there[0].kind]
+        self.devices = devices.of_one_kind(home)
         self._base: tuple[str, str] | None = None
         self._judged: dict[str, tuple[int, judge.More]] = {}
         self._candidates: dict[
@@ -86,7 +84,7 @@ class Dispatcher:
                 continue  # it never began; the same id is used again
             if result is None:
                 spec = RunSpec.from_dict(files.read_json(folder / "spec.json"))
-                process.kill_all(lambda d=spec.device: process.find_marked(self.home.lease_marker(d)), limit_s=10)  # type: ignore[misc]
+                process.kill_all(lambda of=spec: runner.survivors(self.home, of), limit_s=10)  # type: ignore[misc]
                 lost = runner.lost(spec, "its runner was killed; the run is repeated with the same seed")
                 files.replace_json(folder / "result.json", lost.to_dict())
                 result = lost.to_dict()
@@ -132,6 +130,9 @@ class Dispatcher:
     ) -> judge.More | Verdict:
         if contract.scale not in settings:
             return _lost_verdict(contract, charter, f"scale {contract.scale} is no longer in the charter")
+        if (needed := charter.scales[contract.scale].devices) > len(self.devices):
+            why = f"a run at {contract.scale} holds {needed} devices and this org has {len(self.devices)}"
+            return _lost_verdict(contract, charter, why)
         setting = settings[contract.scale]
         results = list(book.results.values())
         if contract.control:
@@ -202,49 +203,67 @@ class Dispatcher:
         # two. What the judge asked for may be measured by now.
         book = self.ledger.refresh()
         busy: set[wants.Identity] = set()
-        for run in running:
+        # one whose runner was killed after the reaping is reaped at the next tick, and repeated then
+        for run in {*running, *(name for name in book.launches if name not in book.results)}:
             spec = files.read_json(self.home.run(run) / "spec.json") or {}
             busy.add((spec.get("tree", ""), spec.get("setting", ""), spec.get("seed", 0)))
         busy |= {(r.tree, r.setting, r.seed) for r in book.results.values() if r.status != "lost"}
         busy |= wants.given_up(book.results.values(), charter.rules.max_attempts, runner.STOPPED)
-        free = [d.name for d in self.devices if devices.holder(self.home.lease(d.name)) is None]
+        free, held = self._device_use()
+        sizes = {name: scale.devices for name, scale in charter.scales.items()}
         said = []
         found = sorted([*wants.wanted(book, charter, base, steps, settings), *owed], key=lambda want: want.order)
-        for want, device in wants.choose(found, busy, free):
+        for want, names in wants.choose(found, busy, free, held, sizes):
             try:
-                run = self._launch(charter, base[0], want, device, book)
+                run = self._launch(charter, base[0], want, names, book)
             except LeaseHeld:
                 continue
-            said.append(f"{run} started on {device}")
+            said.append(f"{run} started on {'+'.join(names)}")
         return said
 
-    def _launch(self, charter: Charter, base: str, want: wants.Want, name: str, book: ledger.Book) -> str:
-        """Write the spec, take both locks, and hand them to a detached runner: no moment in which nobody holds them."""
-        device = next(d for d in self.devices if d.name == name)
-        lease = devices.lease(self.home.lease(name), device)
+    def _device_use(self) -> tuple[list[str], list[list[str]]]:
+        """(free devices, the devices of each run that holds some)."""
+        free: list[str] = []
+        held: dict[str, list[str]] = {}
+        for device in self.devices:
+            facts = devices.holder(self.home.lease(device.name))
+            if facts is None:
+                free.append(device.name)
+            else:
+                held.setdefault(str(facts.get("run") or device.name), []).append(device.name)
+        return free, list(held.values())
+
+    def _launch(self, charter: Charter, base: str, want: wants.Want, names: Sequence[str], book: ledger.Book) -> str:
+        """Write the spec, take the run's lock and every lease, and hand them to a detached runner: no moment in which
+        nobody holds them."""
+        gang = [device for device in self.devices if device.name in names]
+        leases = devices.lease_all([(self.home.lease(device.name), device) for device in gang])
         try:
-            process.kill_all(lambda: process.find_marked(self.home.lease_marker(name)), limit_s=10)
+            markers = [self.home.lease_marker(device.name) for device in gang]
+            process.kill_all(lambda: [pid for marker in markers for pid in process.find_marked(marker)], limit_s=10)
             run = f"{want.experiment}/{want.arm}-s{want.seed}"
             attempt = 1 + sum(1 for past in book.results if past == run or past.startswith(f"{run}-r"))
-            spec = specs.build(self.home, charter, base, want, device, attempt, run)
+            spec = specs.build(self.home, charter, base, want, gang, attempt, run)
             lock = files.try_lock(_run_lock(self.home, spec.run))
             if lock is None:
                 raise LeaseHeld(f"{spec.run} is running already")
             try:
                 files.replace_json(self.home.run(spec.run) / "spec.json", spec.to_dict())
-                devices.write_holder(lease, {"run": spec.run, "seat": want.seat, "since": files.utc_now()})
+                for lease in leases:
+                    devices.write_holder(lease, {"run": spec.run, "seat": want.seat, "since": files.utc_now()})
                 failpoint("dispatch.spawn")
                 process.spawn_detached(
-                    [sys.executable, "-m", "org.lab.runner", str(self.home.root), spec.run, str(lock), str(lease)],
+                    [sys.executable, "-m", "org.lab.runner", str(self.home.root), spec.run, *map(str, (lock, *leases))],
                     env=specs.runner_environment(self.home),
                     cwd=self.home.root,
                     log=self.home.run(spec.run) / "runner.txt",
-                    pass_fds=(lock, lease),
+                    pass_fds=(lock, *leases),
                 )
             finally:
                 os.close(lock)
         finally:
-            os.close(lease)
+            for lease in leases:
+                os.close(lease)
         return spec.run
 
 

@@ -50,7 +50,7 @@ def submit(
     Raises Refused with every violation, BadInput for a bad argument. `dry` writes nothing the record keeps. control:
     `flops` gives the candidate the budget that spends the baseline's FLOPs."""
     charter = charters.load(home)
-    why = _checked(charter, why, claim, scale, control)
+    why = _checked(home, charter, why, claim, scale, control)
     with filing(home):
         return _submit(home, charter, seat, why, expect, claim, idea, cites, scale or charter.scale, dry, control)
 
@@ -135,12 +135,24 @@ def _submit(
     return filed
 
 
-def _checked(charter: Charter, why: str, claim: str, scale: str | None, control: str) -> str:
+def check_devices(home: Home, charter: Charter, scale: str) -> None:
+    """BadInput when a run at `scale` holds more devices than this org has: it would wait for ever."""
+    needed = charter.scales[scale].devices
+    if needed > 1 and needed > len(there := devices.of_one_kind(home)):
+        fits = [name for name, rung in charter.scales.items() if rung.devices <= len(there)]
+        have = f"this org has {len(there)} ({', '.join(device.name for device in there)})"
+        raise BadInput(
+            f"a run at {scale} holds {needed} devices and {have}; what fits: {', '.join(fits) or 'no scale'}"
+        )
+
+
+def _checked(home: Home, charter: Charter, why: str, claim: str, scale: str | None, control: str) -> str:
     why = files.printable(" ".join(why.split()), MAX_WHY)
     if not why:
         raise BadInput('an experiment says why it is made: org run -m "why"')
     if scale is not None and scale not in charter.scales:
         raise BadInput(f"scale '{scale}' is not in the charter; it has {', '.join(charter.scales)}")
+    check_devices(home, charter, scale or charter.scale)
     contracts.check_claim(claim)
     if control and not controls.can_cut(charter, scale or charter.scale):
         raise BadInput(

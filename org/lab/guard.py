@@ -1,4 +1,4 @@
-"""The guard of one run: subreaper of all it starts, holder of the device's lock, with a lifeline to the runner.
+"""The guard of one run: subreaper of all it starts, holder of its devices' locks, with a lifeline to the runner.
 
 Not a security boundary: a process of the same user can kill it. What it owns is the tree, the deadline and the log's size.
 """
@@ -78,14 +78,14 @@ class Guard:
         return Ended(**answer)
 
     def end(self) -> None:
-        """Let go of the lifeline: the guard ends the tree, frees the device and is gone when this returns."""
+        """Let go of the lifeline: the guard ends the tree, frees its devices and is gone when this returns."""
         self._lifeline.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
 
-def start(lease_fd: int) -> Guard:
-    """Fork the guard. It keeps `lease_fd` open, and with it the device locked, until it and its tree are gone."""
+def start(*leases: int) -> Guard:
+    """Fork the guard. It keeps these descriptors open, and with each its device locked, until it and its tree are gone."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid:
@@ -94,7 +94,8 @@ def start(lease_fd: int) -> Guard:
     ours.close()
     status = 1
     try:
-        os.set_inheritable(lease_fd, False)  # a trainer that inherits the lock could free it
+        for descriptor in leases:
+            os.set_inheritable(descriptor, False)  # a trainer that inherits the lock could free it
         for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(sign, signal.SIG_IGN)  # the lifeline decides when to end, so that the tree ends first
         process.set_subreaper()

@@ -1,14 +1,14 @@
-"""One run, one detached process: `python -m org.lab.runner HOME RUN RUN_LOCK_FD LEASE_FD`. Knows only its run folder.
+"""One run, one detached process: `python -m org.lab.runner HOME RUN RUN_LOCK_FD LEASE_FD…`. Knows only its run folder.
 
     spec.json  -> launch line -> export -> guard: trainer -> export again -> guard: referee -> result.json -> result line
 
 The trainer has a home and a scratch folder of its own, gone after the run; where the kernel has walls (`world.confine`) it
 sees no held-out split, no other run and no network, and what it writes elsewhere is refused.
 
-The guard is a fork of this process that is subreaper of everything the run starts, holds the device's lock and has a
-lifeline to the runner. Runner dead: the guard ends the tree and frees the device. Guard dead: the runner ends the tree
-by the run's environment marker and records the run as lost. Both dead: whoever leases the device next finds survivors
-by the same marker. Agent code never sees a lock's descriptor.
+The guard is a fork of this process that is subreaper of everything the run starts, holds the locks of all its devices
+and has a lifeline to the runner. Runner dead: the guard ends the tree and frees the devices. Guard dead: the runner ends
+the tree by the run's environment markers and records the run as lost. Both dead: whoever leases one of the devices next
+finds survivors by that device's marker. Agent code never sees a lock's descriptor.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def _stop(*_: object) -> None:
 
 
 def main(argv: list[str]) -> int:
-    home, run, lock_fd, lease_fd = Home(Path(argv[0])), argv[1], int(argv[2]), int(argv[3])
-    for descriptor in (lock_fd, lease_fd):
+    home, run, lock_fd, leases = Home(Path(argv[0])), argv[1], int(argv[2]), [int(fd) for fd in argv[3:]]
+    for descriptor in (lock_fd, *leases):
         os.set_inheritable(descriptor, False)
     folder = home.run(run)
     spec = RunSpec.from_dict(files.read_json(folder / "spec.json"))
@@ -65,8 +65,10 @@ def main(argv: list[str]) -> int:
         launched = {"run": run, "experiment": spec.experiment, "device": spec.device, "seed": spec.seed}
         ledger.append("launch", f"launch:{run}", {**launched, "stage": spec.stage})
         failpoint("runner.launched")
-        keeper = guard.start(lease_fd)
-        os.close(lease_fd)  # from here on the guard alone holds the device
+        keeper = guard.start(*leases)
+        for descriptor in leases:
+            os.close(descriptor)  # from here on the guard alone holds the devices
+        failpoint("runner.guarded")
         result = _run(home, folder, spec, keeper)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the last lines are short; they are written whole
     except Stopped:
@@ -74,7 +76,7 @@ def main(argv: list[str]) -> int:
             keeper.end()
         result = lost(spec, STOPPED)
     except guard.GuardLost:
-        process.kill_all(lambda: process.find_marked(home.lease_marker(spec.device)), limit_s=10)
+        process.kill_all(lambda: survivors(home, spec), limit_s=10)
         result = lost(spec, "the run's guard was killed; the run is repeated with the same seed")
     except OrgError as error:
         result = lost(spec, str(error))
@@ -258,6 +260,11 @@ def _result(spec: RunSpec, **facts: Any) -> RunResult:
             **facts,
         }
     )
+
+
+def survivors(home: Home, spec: RunSpec) -> list[int]:
+    """Processes of a run on any of this run's devices."""
+    return [pid for device in spec.devices for pid in process.find_marked(home.lease_marker(device))]
 
 
 def lost(spec: RunSpec, reason: str) -> RunResult:

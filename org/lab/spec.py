@@ -1,4 +1,4 @@
-"""The spec of one run: everything the runner may know, made from the charter, the want and the device."""
+"""The spec of one run: everything the runner may know, made from the charter, the want and the devices."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from org import files
 from org.evidence.rules import matches_any
@@ -20,18 +21,19 @@ from org.world import devices, git
 
 
 def build(
-    home: Home, charter: Charter, base: str, want: Want, device: devices.Device, attempt: int, name: str
+    home: Home, charter: Charter, base: str, want: Want, gang: Sequence[devices.Device], attempt: int, name: str
 ) -> RunSpec:
     scale = charter.scales[want.scale]
     steps, tokens = want.steps or scale.steps, want.tokens or scale.tokens
     values = {"{seed}": want.seed, "{steps}": steps, "{tokens}": tokens, "{scale}": scale.name}
+    values |= {"{devices}": len(gang)}
     command = []
     for part in shlex.split(charter.command):
         for key, value in values.items():
             part = part.replace(key, str(value))
         command.append(sys.executable if part in ("python", "python3") else part)
     frozen = [e.path for e in git.list_tree(home.record, base) if matches_any(e.path, charter.frozen)]
-    marker, _, value = home.lease_marker(device.name).partition("=")
+    markers = dict(home.lease_marker(device.name).split("=", 1) for device in gang)
     return RunSpec(
         run=name if attempt == 1 else f"{name}-r{attempt}",
         experiment=want.experiment,
@@ -42,16 +44,17 @@ def build(
         tree=want.tree,
         scale=scale.name,
         steps=steps,
-        device=device.name,
-        device_kind=device.kind,
+        device="+".join(device.name for device in gang),
+        device_kind=gang[0].kind,
         command=command,
         env={
             **trainer_environment(charter),
-            **devices.device_env(device),
+            **devices.device_env(*gang),
             "RUN_SEED": str(want.seed),
             "RUN_STEPS": str(steps),
             "RUN_SCALE": scale.name,
-            marker: value,
+            "RUN_DEVICES": str(len(gang)),
+            **markers,
             "ORG_KEY": home.key,
         },
         frozen_commit=base,
@@ -71,11 +74,11 @@ def setting(
     charter: Charter, scale: str, device_kind: str, steps: int = 0, tokens: int = 0, is_probe: bool = False
 ) -> str:
     """Digest of everything beside tree and seed that a number depends on: the budget, the command, how it is scored, the
-    kind of device, the software. Arms are cached and compared only within one setting. steps, tokens: a control's budget,
-    0 the scale's; a probe, which is no arm, has settings of its own."""
+    kind of device and how many where a run holds several, the software. Arms are cached and compared only within one.
+    steps, tokens: a control's budget, 0 the scale's; a probe, which is no arm, has settings of its own."""
     rung = charter.scales[scale]
     budget = [rung.name, steps or rung.steps, tokens or rung.tokens, rung.eval_tokens]
-    parts = {
+    parts: dict[str, Any] = {
         "scale": [*budget, "probe"] if is_probe else budget,
         "command": charter.command,
         "metric": charter.metric.name,
@@ -83,6 +86,8 @@ def setting(
         "device": device_kind,
         "software": software(),
     }
+    if rung.devices > 1:  # left out for one, so that what was measured before there were gangs still counts
+        parts["devices"] = rung.devices
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -165,6 +165,7 @@ def _file_verification(
     control: str = "",
 ) -> Contract:
     book = ledger.book
+    gate.check_devices(home, charter, book.experiments[members[0]].scale)
     head, head_tree = program_head(home, program)
     commits = [book.experiments[name].commit for name in members]
     commit = git.commit(home.record, tree, [head, *commits], why)

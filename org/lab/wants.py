@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from org.evidence import judge
@@ -89,15 +89,38 @@ def given_up(results: Iterable[RunResult], limit: int, excused: str) -> set[Iden
     return {identity for identity, count in lost.items() if count >= limit}
 
 
-def choose(found: Sequence[Want], busy: set[Identity], free: Sequence[str]) -> list[tuple[Want, str]]:
-    """Pair free devices with the first wants that nobody runs or has measured yet."""
-    pairs: list[tuple[Want, str]] = []
+def choose(
+    found: Sequence[Want],
+    busy: set[Identity],
+    free: Sequence[str],
+    held: Sequence[Sequence[str]] = (),
+    sizes: Mapping[str, int] = {},
+) -> list[tuple[Want, tuple[str, ...]]]:
+    """Pair free devices with the first wants that nobody runs or has measured yet. held: the devices of each run under
+    way; sizes: devices of a run at each scale, 1 where it is not named.
+
+    A gang gets all its devices or none. The first want that does not fit waits with a reservation: for those of a running
+    gang that is large enough, since they come free together, else for all that is free now, where nothing behind it in the
+    order starts. So single runs that keep coming cannot keep it waiting for ever; one that this org is too small for
+    reserves nothing.
+    """
+    pairs: list[tuple[Want, tuple[str, ...]]] = []
     taken = set(busy)
     left = list(free)
+    total = len(free) + sum(len(group) for group in held)
+    has_reserved = False
     for want in found:
         if not left:
             break
-        if want.identity not in taken:
+        size = sizes.get(want.scale, 1)
+        if want.identity in taken or size > total:
+            continue
+        if size <= len(left):
             taken.add(want.identity)
-            pairs.append((want, left.pop(0)))
+            pairs.append((want, tuple(left[:size])))
+            del left[:size]
+        elif not has_reserved:
+            has_reserved = True
+            if not any(len(group) >= size for group in held):
+                break
     return pairs

@@ -177,7 +177,7 @@ def _summary(view: _View) -> str:
     verified = sum(view.tier(v).startswith("verified") for v in wins)
     holds = len(kept) - len(wins)
     refuted = sum(v.outcome in REFUTED for v in changes)
-    hours = sum(r.total_s or 0.0 for r in view.results) / 3600
+    hours = sum(r.held_s for r in view.results) / 3600
     decided = _count(len(changes), "experiment")
     passed = [v for v in stacks if v.outcome == "win"]
     parts = [
@@ -288,15 +288,14 @@ def _device_time(view: _View) -> str:
     """Seconds that devices were held, by cause, and what they spent them on."""
     held: dict[str, float] = {}
     for run in view.results:
-        held[_cause(run)] = held.get(_cause(run), 0.0) + (run.total_s or 0.0)
+        held[_cause(run)] = held.get(_cause(run), 0.0) + run.held_s
     total = sum(held.values())
     if not total:
         return "No device was used."
     rows = [[cause, f"{s:.0f}", f"{s / total:.0%}"] for cause, s in sorted(held.items(), key=lambda i: -i[1])]
     inside = {
-        "training": sum(r.train_s or 0.0 for r in view.results),
-        "compilation": sum(r.compile_s or 0.0 for r in view.results),
-        "evaluation": sum(r.eval_s or 0.0 for r in view.results),
+        name: sum((getattr(r, axis) or 0.0) * len(r.devices) for r in view.results)
+        for name, axis in (("training", "train_s"), ("compilation", "compile_s"), ("evaluation", "eval_s"))
     }
     rest = max(0.0, total - sum(inside.values()))
     parts = [f"{name} {seconds / total:.0%}" for name, seconds in {**inside, "start and other": rest}.items()]
@@ -308,7 +307,7 @@ def _busy(view: _View, total: float) -> str:
     """Share of the time between the first start and the last end in which the devices that ran anything were held."""
     starts = [datetime.fromisoformat(r.started) for r in view.results if r.started]
     ends = [datetime.fromisoformat(r.ended) for r in view.results if r.ended]
-    devices = len({r.device for r in view.results})
+    devices = len({device for r in view.results for device in r.devices})
     window = (max(ends) - min(starts)).total_seconds() * devices if starts and ends else 0.0
     return f" {_count(devices, 'device')}, busy {min(1.0, total / window):.0%}." if window > 0 else ""
 

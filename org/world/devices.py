@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,19 +48,31 @@ def discover(spec: str) -> list[Device]:
     raise BadInput(f"--devices {spec!r:.40} is not known; use auto, cpu:N, or GPU numbers such as 0,1")
 
 
+def of_one_kind(home: Home) -> list[Device]:
+    """The devices that this home measures on: numbers of two kinds are never compared, so those of its first one's kind."""
+    there = in_force(home)
+    return [device for device in there if device.kind == there[0].kind]
+
+
 def in_force(home: Home) -> list[Device]:
     """The devices of this home's launch, or every device of the machine when it was never launched."""
     facts = files.read_json(home.org_file) or {}
     return discover(facts.get("devices_spec") or "auto")
 
 
-def device_env(device: Device) -> dict[str, str]:
-    """What a run on this device finds in its environment: one core's threads, or one visible GPU."""
-    if device.name.startswith("gpu"):
+def device_env(*gang: Device) -> dict[str, str]:
+    """What a run on these devices, all of one kind, finds in its environment: a thread for each core, or those GPUs."""
+    if gang[0].name.startswith("gpu"):
         # PCI_BUS_ID: CUDA's own order is fastest first, nvidia-smi's is not
-        return {"CUDA_VISIBLE_DEVICES": str(device.index), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        return {"CUDA_VISIBLE_DEVICES": ",".join(str(d.index) for d in gang), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    threads = str(len(gang))
     # PASSIVE: two runs that spin at default settings on two cores ran 3.7-35 times slower
-    return {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
+    return {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
 
 
 def lease(path: Path, device: Device) -> int:
@@ -72,6 +85,20 @@ def lease(path: Path, device: Device) -> int:
         raise LeaseHeld(f"{device.name} is in use by {who}; wait for it to end")
     os.ftruncate(descriptor, 0)  # the note of the last holder
     return descriptor
+
+
+def lease_all(leases: Sequence[tuple[Path, Device]]) -> list[int]:
+    """Hold every one of these devices, or none: where one is taken, those got so far are let go and LeaseHeld is raised.
+    Waits for nobody, so two that want each other's devices cannot block one another."""
+    held: list[int] = []
+    try:
+        for path, device in leases:
+            held.append(lease(path, device))
+    except BaseException:
+        for descriptor in held:
+            os.close(descriptor)
+        raise
+    return held
 
 
 def write_holder(descriptor: int, facts: dict[str, Any]) -> None:

@@ -45,7 +45,8 @@ class Dispatcher:
         charter = charters.load(self.home)
         base = self._prepare(charter)
         said = self._reap()
-        settings = {name: specs.setting(charter, name, self.devices[0].kind) for name in charter.scales}
+        fits = [name for name, scale in charter.scales.items() if scale.devices <= len(self.devices)]
+        settings = {name: specs.setting(charter, name, self.devices[0].kind) for name in fits}
         steps, news = self._judge(charter, settings)
         news += self._move_heads()
         owed, credited = self._credit(charter, settings)
@@ -128,10 +129,11 @@ class Dispatcher:
     def _next_step(
         self, book: ledger.Book, contract: Contract, charter: Charter, settings: dict[str, str]
     ) -> judge.More | Verdict:
-        if contract.scale not in settings:
+        if contract.scale not in charter.scales:
             return _lost_verdict(contract, charter, f"scale {contract.scale} is no longer in the charter")
-        if (needed := charter.scales[contract.scale].devices) > len(self.devices):
-            why = f"a run at {contract.scale} holds {needed} devices and this org has {len(self.devices)}"
+        if contract.scale not in settings:
+            needed = f"{charter.scales[contract.scale].devices} devices"
+            why = f"a run at {contract.scale} holds {needed} and this org has {len(self.devices)}"
             return _lost_verdict(contract, charter, why)
         setting = settings[contract.scale]
         results = list(book.results.values())

@@ -44,11 +44,12 @@ def wanted(
     """Every run that is wanted, best first: the bank, experiments under way, verifications, new experiments.
 
     Verification goes before experiments that have not begun, since with fewer devices than seats no device is ever idle.
-    base: (commit, tree) of the base; steps: what the judge asked for, by experiment; settings: by scale.
+    base: (commit, tree) of the base; steps: what the judge asked for, by experiment; settings: by scale, of those that
+    fit this org's devices.
     """
     found = []
     bank = charter.home_scale
-    for seed in range(1, bank.bank + 1):
+    for seed in range(1, bank.bank + 1 if bank.name in settings else 1):
         setting = settings[bank.name]
         found.append(Want(gate.BANK, "baseline", seed, "bank", *base, bank.name, setting, "org", (0, seed)))
     for place, contract in enumerate(book.open()):

@@ -158,7 +158,8 @@ def test_more_devices_than_there_are_is_one_line_at_filing(ladder, make_seat, ed
 def test_a_gang_of_an_org_that_shrank_gets_a_verdict(ladder, make_seat, edit) -> None:
     seat = make_seat()
     edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
-    contract = gate.submit(ladder, seat, "why", scale="pair")
+    ladder.charter.write_text(ladder.charter.read_text().replace("scale: tiny", "scale: pair"))
+    contract = gate.submit(ladder, seat, "why")
     files.replace_json(ladder.org_file, {"devices_spec": "cpu:1"})
     verdict = follow.drive(ladder, contract.experiment, lambda line: None, poll_s=0.05)
     assert verdict.outcome == "lost" and "2 devices" in verdict.reasons[0]

@@ -13,7 +13,7 @@ PROTOCOL = 1  # version of the run folder: spec.json, status.json, result.json, 
 
 Outcome = Literal["win", "holds", "loss", "null", "invalid", "crash", "lost"]
 Tier = Literal["tentative", "verified"]
-Stage = Literal["bank", "search", "verify"]
+Stage = Literal["bank", "search", "verify", "promote"]
 Trust = Literal["referee", "reported"]
 
 
@@ -262,6 +262,7 @@ class Contract(Record):
     ablations_owed: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     members: tuple[str, ...] = ()  # experiments merged into a stack
+    promotes: str | None = None  # the experiment that this re-tests at another scale
     idea: str | None = None
     cites: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
@@ -287,7 +288,7 @@ class Contract(Record):
 @dataclass(frozen=True)
 class Verdict(Record):
     """Outcome of one experiment. `effect` is candidate - baseline in the metric's unit; `se` its standard error;
-    `z` is positive when better."""
+    `z` is positive when better. A re-test at another scale has no tier: it carries a claim or it does not."""
 
     experiment: str
     outcome: Outcome

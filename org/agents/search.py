@@ -39,6 +39,7 @@ class Trial:
     members: tuple[str, ...] = ()
     description: str = ""
     stage: str = "search"
+    is_out: bool = False  # retracted, or to be shown at another scale first: no stack takes it
 
     @property
     def is_open(self) -> bool:
@@ -52,7 +53,7 @@ class Trial:
     @property
     def is_keep(self) -> bool:
         """Good enough to search on, and waiting to be verified."""
-        return self.outcome in ("win", "holds") and self.tier == "tentative"
+        return self.outcome in ("win", "holds") and self.tier == "tentative" and not self.is_out
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,14 @@ class Proposal:
 
 
 def history(rows: Sequence[Mapping[str, Any]]) -> list[Trial]:
-    """Trials from the rows of `org results --json`; rows that are no experiment of anyone are left out."""
+    """Trials from the rows of `org results --json`; rows that are no experiment of anyone, and re-tests at another scale,
+    are left out."""
     trials = []
     for row in rows:
         verdict = row.get("verdict") or {}
         name = str(row.get("experiment") or "")
-        if not name or name == "E0000" or row.get("control"):  # at another budget its effect is another knob's
+        # at another budget or scale its effect is another knob's
+        if not name or name == "E0000" or row.get("control") or row.get("promotes"):
             continue
         changes = tuple((str(k.get("name", "")).lower(), k.get("old"), k.get("new")) for k in row.get("knobs") or ())
         trials.append(
@@ -102,6 +105,7 @@ def history(rows: Sequence[Mapping[str, Any]]) -> list[Trial]:
                 tuple(row.get("members") or ()),
                 str(row.get("description") or ""),
                 str(row.get("stage") or "search"),
+                bool(row.get("retracted")),
             )
         )
     return trials

@@ -33,7 +33,7 @@ def row(home: Home) -> dict[str, Any]:
     book = ledger.read(home)
     results = list(book.results.values())
     baseline = baseline_of(results, charter.scale)
-    course = progress.series(book.verdicts, results, baseline, charter.metric, book.experiments)
+    course = progress.series(book.verdicts, results, baseline, charter.metric, book.experiments, book.retracted)
     kinds = [point.kind for point in course.points]
     judged = [v for v in book.verdicts.values() if book.experiments[v.experiment].stage == "search"]
     kept = sum(1 for v in judged if v.outcome in ("win", "holds"))

@@ -29,6 +29,7 @@ VERBS = {
     "verify": ("run", "measure a tentative win again, on fresh seeds"),
     "stack": ("run", "verify the tentative wins of a program together"),
     "land": ("land", "bring a program's verified work back as a branch of your own repository"),
+    "promote": ("promote", "measure what won again at another scale; what does not carry is retracted"),
     "results": ("results", "every verdict with its effect and standard error"),
     "send": ("mail", "write to a seat, a role, all or human"),
     "inbox": ("mail", "read your letters; reading acknowledges"),

@@ -48,7 +48,7 @@ class Step:
 
 def marks(book: Book, charter: Charter) -> list[Mark]:
     """Every run that ended at the charter's scale, in the order it ended. Other scales are not comparable and left out."""
-    kept = {run for verdict in book.verdicts.values() if verdict.outcome in KEPT for run in _own_runs(book, verdict)}
+    kept = {run for verdict in book.verdicts.values() if _is_kept(book, verdict) for run in _own_runs(book, verdict)}
     found = []
     for x, result in enumerate(_ended(book, charter), 1):
         kind: Literal["baseline", "discarded", "kept", "failed"] = "discarded"
@@ -76,7 +76,7 @@ def steps(book: Book, charter: Charter) -> list[Step]:
     for verdict in book.verdicts.values():
         contract = book.experiments.get(verdict.experiment)
         own = [book.results[run] for run in _own_runs(book, verdict) if run in order and book.results[run].is_ok]
-        if contract and own and verdict.outcome in KEPT:
+        if contract and own and _is_kept(book, verdict):
             label = _short(book, contract)
             x = max(order[r.run] for r in own)
             mean = _mean(r.metric for r in own)
@@ -86,6 +86,13 @@ def steps(book: Book, charter: Charter) -> list[Step]:
         if is_better or arm.is_verified:
             found.append(arm if is_better else replace(arm, best=found[-1].best))
     return found
+
+
+def _is_kept(book: Book, verdict: Verdict) -> bool:
+    """Kept here and nowhere called back; a re-test at another scale keeps nothing itself."""
+    contract = book.experiments.get(verdict.experiment)
+    is_retest = contract is not None and contract.promotes is not None
+    return verdict.outcome in KEPT and not is_retest and verdict.experiment not in book.retracted
 
 
 def _own_runs(book: Book, verdict: Verdict) -> list[str]:
@@ -234,10 +241,10 @@ def _paint_best(axes: Any, best: list[Step], last: int, charter: Charter) -> Non
 
 def _titles(axes: Any, book: Book, charter: Charter) -> None:
     runs = _ended(book, charter)
-    stacks = {name for name, contract in book.experiments.items() if contract.members}
+    stacks = {name for name, contract in book.experiments.items() if contract.members or contract.promotes}
     changes = [v for name, v in book.verdicts.items() if name not in stacks]
-    kept = sum(v.outcome in KEPT for v in changes)
-    verified = sum(v.tier == "verified" and v.outcome in KEPT for v in book.verdicts.values())
+    kept = sum(_is_kept(book, v) for v in changes)
+    verified = sum(v.tier == "verified" and _is_kept(book, v) for v in book.verdicts.values())
     minutes = sum(r.held_s for r in book.results.values()) / 60
     words = [f"{len(runs)} runs", f"{len(changes)} experiments", f"{kept} kept"]
     words += [f"{verified} verified", f"{minutes:.0f} device-minutes"]

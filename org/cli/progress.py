@@ -67,6 +67,8 @@ def sentence(book: Any, row: dict[str, Any], metric: str) -> str:
             colour = view.OUTCOME_COLOURS.get(verdict.outcome)
             said = view.paint(f"{verdict.experiment} {view.outcome(verdict)} {view.effect(verdict)}", colour)
             return f"{said}: {change}"
+        case "head" if row.get("retracts"):
+            return f"{', '.join(row['retracts'])} retracted: {view.cut(str(row.get('why')), 200)}"
         case "head":
             return f"program {row.get('program')} moved to {str(row.get('commit'))[:7]} by {row.get('experiment')}"
     return ""
@@ -76,7 +78,7 @@ def heartbeat(home: Home, book: Any) -> str:
     from org.evidence import progress
     from org.lab import follow as lab
 
-    best = progress.best(book.verdicts, book.experiments)
+    best = progress.best(book.verdicts, book.experiments, book.retracted)
     busy = [d for d in lab.device_table(home, book) if d["run"]]
     parts = [f"{len(book.results)} runs done", f"{len(busy)} training", f"{len(book.open())} waiting for a verdict"]
     for tier in ("verified", "tentative"):

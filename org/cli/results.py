@@ -34,7 +34,9 @@ def results(call: Call, check: bool, is_csv: bool, predictions: bool, kept: bool
         return None
     shown = rows(book)
     if kept:
-        shown = [row for row in shown if row["verdict"] and row["verdict"]["outcome"] in ("win", "holds")]
+        shown = [
+            r for r in shown if r["verdict"] and r["verdict"]["outcome"] in ("win", "holds") and not r["retracted"]
+        ]
     if is_json:
         print_json(shown)
     elif is_csv:
@@ -50,21 +52,28 @@ def results(call: Call, check: bool, is_csv: bool, predictions: bool, kept: bool
 
 def _summary(book: Any) -> str:
     verdicts = list(book.verdicts.values())
-    wins = [verdict for verdict in verdicts if verdict.outcome == "win"]
+    tests = [name for name, contract in book.experiments.items() if contract.promotes]
+    wins = [v for v in verdicts if v.outcome == "win" and v.experiment not in {*tests, *book.retracted}]
     verified = sum(verdict.tier == "verified" for verdict in wins)
     from org.evidence import stack
 
     credited = [credit.member for credit in stack.credits(book.moves).values() if credit.outcome == "helps"]
     and_credits = f", {len(credited)} members of stacks credited" if credited else ""
-    return f"{len(book.results)} runs, {len(verdicts)} verdicts, {len(wins)} wins of which {verified} verified{and_credits}"
+    and_back = f", {len(book.retracted)} retracted" if book.retracted else ""
+    runs, wins_said = (
+        f"{len(book.results)} runs, {len(verdicts)} verdicts",
+        f"{len(wins)} wins of which {verified} verified",
+    )
+    return f"{runs}, {wins_said}{and_credits}{and_back}"
 
 
 def rows(book: Any) -> list[dict[str, Any]]:
     """The rows of `--json`: every experiment, oldest first; one without a verdict has null."""
     from org.cli.run import verdict_row
-    from org.evidence import stack
+    from org.evidence import ladder, stack
 
     credits = stack.credits(book.moves)
+    retests = ladder.retests(book.experiments, book.verdicts)
     return [
         {
             "experiment": name,
@@ -80,6 +89,13 @@ def rows(book: Any) -> list[dict[str, Any]]:
             "stage": contract.stage,
             "members": list(contract.members),
             "credit": _credit_row(credits.get(name)),
+            "promotes": contract.promotes,
+            "scale": contract.scale,
+            "retests": [
+                {"experiment": r.experiment, "scale": r.scale, "state": r.state} for r in retests.get(name, ())
+            ],
+            "retracted": name in book.retracted,
+            "on_the_ladder": ladder.said(retests.get(name, ()), book.retracted.get(name)),
         }
         for name, contract in book.experiments.items()
     ]
@@ -100,6 +116,7 @@ def _line(row: dict[str, Any]) -> list[str]:
     marks = [m for m in (verdict.get("tier"), "reported" if verdict.get("trust") == "reported" else None) if m]
     if row["credit"]:
         marks.append(CREDITS[row["credit"]["outcome"]].format(row["credit"]["experiment"]))
+    marks += row["on_the_ladder"]
     said = verdict.get("outcome", "open") + (f" ({', '.join(marks)})" if marks else "")
     effect, se, z = verdict.get("effect"), verdict.get("se"), verdict.get("z")
     number = "-" if effect is None else f"{effect:+.4f}" + (f" ± {se:.4f}" if se is not None else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,10 @@ from org.cli import view
 from org.cli.verb import HUMAN, Call, as_json, pass_call, print_json, say, verb
 from org.errors import BadInput
 from org.home import Home
+
+if TYPE_CHECKING:
+    from org.lab.ledger import Book
+    from org.records import Contract
 
 
 @verb("standup", "org standup", "org standup now --json")
@@ -84,7 +89,7 @@ def brief(call: Call, is_json: bool) -> None:
     done = [
         c for name, c in book.experiments.items() if name in book.verdicts and (not row or c.program == row["program"])
     ]
-    lines += ["", "## Learned", *(_learned(book.verdicts[c.experiment], c.description) for c in done[-12:])]
+    lines += ["", "## Learned", *(_learned(book, c) for c in done[-12:])]
     lines += ["", "## Waiting", *(f"- {c.experiment} {view.cut(c.description, 120)}" for c in open_ones[-8:])]
     lines += ["", 'File an experiment: org run -m "why" --expect X. Read your mail: org inbox.']
     text = "\n".join(lines)
@@ -94,11 +99,11 @@ def brief(call: Call, is_json: bool) -> None:
         say(text)
 
 
-def _learned(verdict: object, description: str) -> str:
-    from org.records import Verdict
-
-    assert isinstance(verdict, Verdict)
-    return f"- {verdict.experiment} {view.outcome(verdict)} {view.effect(verdict)}: {view.cut(description, 120)}"
+def _learned(book: Book, contract: Contract) -> str:
+    verdict, gone = book.verdicts[contract.experiment], book.retracted.get(contract.experiment)
+    later = f", retracted at {gone['scale']} by {gone['experiment']}" if gone else ""
+    said = f"{view.outcome(verdict)} {view.effect(verdict)}{later}"
+    return f"- {contract.experiment} {said}: {view.cut(contract.description, 120)}"
 
 
 @verb("audit", "org audit comms/standup/2026-03-01.md", "org audit report.md --json")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from org.records import Contract, Metric, RunResult, Verdict
 
 Kind = Literal["baseline", "kept", "discarded", "verified", "crash"]
-CAUSES = ("bank", "search kept", "search discarded", "search open", "verify", "crash")
+CAUSES = ("bank", "search kept", "search discarded", "search open", "verify", "promote", "crash")
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,10 @@ def series(
     baseline: float | None,
     metric: Metric,
     contracts: Mapping[str, Contract] | None = None,
+    retracted: Collection[str] = (),
 ) -> Progress:
-    """The course of an org from its verdicts, in their order, and every result. baseline: mean metric of the start."""
+    """The course of an org from its verdicts, in their order, and every result. baseline: mean metric of the start.
+    A re-test at another scale is no point of it, and what was `retracted` is no step."""
     contracts = contracts or {}
     runs = list(results)
     held = _held(runs)
@@ -52,7 +54,7 @@ def series(
         at = max((held[run.run] for run in bank), default=0.0)
         points.append(Point(at, _last(bank), "E0000", baseline, "baseline", "baseline"))
     for name, verdict in verdicts.items():
-        if name in contracts and contracts[name].control:
+        if name in contracts and (contracts[name].control or contracts[name].promotes):
             continue  # a value at another budget is on no one curve with these
         own = [r for r in runs if r.experiment == name]
         rested = [by_run[r] for r in verdict.runs if r in by_run]
@@ -60,7 +62,8 @@ def series(
         at = max((held[r.run] for r in seen), default=points[-1].device_s if points else 0.0)
         label = contracts[name].description if name in contracts else name
         value = _value(verdict, rested, contracts.get(name))
-        points.append(Point(at, _last(seen), name, value, kind_of(verdict), label))
+        kind = "discarded" if name in retracted else kind_of(verdict)
+        points.append(Point(at, _last(seen), name, value, kind, label))
     best, claimed = _steps(points, metric, ("verified",)), _steps(points, metric, ("verified", "kept"))
     return Progress(points, best, claimed)
 
@@ -74,12 +77,14 @@ def kind_of(verdict: Verdict) -> Kind:
 
 
 def best(
-    verdicts: Mapping[str, Verdict], contracts: Mapping[str, Contract] | None = None
+    verdicts: Mapping[str, Verdict],
+    contracts: Mapping[str, Contract] | None = None,
+    retracted: Collection[str] = (),
 ) -> dict[str, dict[str, Any] | None]:
-    """The largest win of each tier, as `status --json` shows it; None where there is none."""
+    """The largest win of each tier that was not retracted, as `status --json` shows it; None where there is none."""
     found: dict[str, dict[str, Any] | None] = {"tentative": None, "verified": None}
     for name, verdict in verdicts.items():
-        if verdict.outcome != "win" or verdict.tier is None or verdict.effect is None:
+        if verdict.outcome != "win" or verdict.tier is None or verdict.effect is None or name in retracted:
             continue
         if contracts and name in contracts and contracts[name].control:
             continue
@@ -106,7 +111,7 @@ def device_time(results: Iterable[RunResult], verdicts: Mapping[str, Verdict]) -
 def _cause(run: RunResult, verdict: Verdict | None) -> str:
     if run.status != "ok":
         return "crash"
-    if run.stage in ("bank", "verify"):
+    if run.stage in ("bank", "verify", "promote"):
         return run.stage
     if verdict is None:
         return "search open"

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from org.evidence import stats
+from org.evidence import ladder, stats
 from org.records import Contract, Record, Rules, Verdict
 
 STACK_OF = 4  # tentative wins that are verified together
@@ -71,10 +71,11 @@ def members(
     program: str,
     head: str | Collection[str] = "",
     limit: int = STACK_OF,
+    out: Collection[str] = (),
 ) -> list[str]:
     """Tentative wins of `program` measured against its present head and not yet in a decided stack, largest effect
     first, at most `limit`. Of two that moved one knob the better goes in. head: the commit, or the commits that count as
-    it (see `same_head`), else the one in `heads`."""
+    it (see `same_head`), else the one in `heads`. out: what is not stacked, see `ladder.out`."""
     head = head or str((heads.get(program) or {}).get("commit") or "")
     here = {head} - {""} if isinstance(head, str) else set(head)
     decided = {
@@ -88,7 +89,7 @@ def members(
         contract = contracts.get(name)
         if contract is None or contract.program != program or contract.stage != "search" or name in decided:
             continue
-        if contract.control:  # its budget is not the head's
+        if contract.control or name in out:  # its budget is not the head's; or it was taken back
             continue
         if verdict.outcome != "win" or verdict.tier != "tentative" or verdict.effect is None:
             continue
@@ -133,9 +134,14 @@ def after_failure(members: Sequence[str], is_half: bool = False) -> list[list[st
 
 
 def half_due(
-    contracts: Mapping[str, Contract], verdicts: Mapping[str, Verdict], program: str, heads: Collection[str]
+    contracts: Mapping[str, Contract],
+    verdicts: Mapping[str, Verdict],
+    program: str,
+    heads: Collection[str],
+    out: Collection[str] = (),
 ) -> list[str]:
-    """A half of a stack that failed on one of `heads` and was not tried alone yet; [] when there is none."""
+    """A half of a stack that failed on one of `heads` and was not tried alone yet, those in `out` left out of it; [] when
+    there is none."""
     filed = [
         c
         for c in contracts.values()
@@ -147,8 +153,9 @@ def half_due(
         if verdict is None or verdict.outcome in ("win", "lost"):
             continue
         is_half = any(set(contract.members) < set(other.members) for other in filed)
-        for half in after_failure(contract.members, is_half):
-            if not any(past <= frozenset(half) for past in tried):
+        for whole in after_failure(contract.members, is_half):
+            half = [member for member in whole if member not in out]
+            if half and not any(past <= frozenset(half) for past in tried):
                 return half
     return []
 
@@ -159,7 +166,7 @@ def half_due(
 def same_head(rows: Iterable[Mapping[str, Any]], program: str, head: str) -> tuple[str, ...]:
     """`head` and the heads it came from by taking members out: what was measured on one of these counts on the others,
     since the member that left made no difference."""
-    known = {str(row.get("commit")): row for row in rows if row.get("kind") == "head" and row.get("program") == program}
+    known = {str(row.get("commit")): row for row in ladder.in_force(rows, program)}
     found = [head]
     while (row := known.get(found[-1])) is not None and row.get("removed") and row.get("was") not in found:
         found.append(str(row["was"]))
@@ -174,10 +181,14 @@ def owing(rows: Iterable[Mapping[str, Any]], program: str) -> Owing | None:
     head: Mapping[str, Any] | None = None
     unproven: dict[str, Mapping[str, Any] | None] = {}  # member -> the line that says it is inert on this head
     removed: list[str] = []
+    rows = list(rows)
+    stands = {str(row.get("commit")) for row in ladder.in_force(rows, program)}
     for row in rows:
-        if row.get("program") != program:
+        if row.get("program") != program or row.get("retracts"):
             continue
         if row.get("kind") == "head":
+            if row.get("commit") not in stands:
+                continue  # made by a stack that was retracted
             head = row
             removed = [*removed, *row["removed"]] if row.get("removed") else []
             new = [str(m) for m in row.get("members") or ()] if not row.get("removed") else []

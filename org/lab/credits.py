@@ -60,7 +60,7 @@ class Credits:
         """A win waits on this head: the next stack is to stand on members that are credited."""
         book = self.ledger.book
         same = stack.same_head(book.moves, owing.program, owing.commit)
-        return bool(stack.members(book.experiments, book.verdicts, book.heads, owing.program, same))
+        return bool(stack.members(book.experiments, book.verdicts, book.heads, owing.program, same, out=book.out()))
 
     def _measure(
         self, charter: Charter, owing: stack.Owing, made: Contract, next_step: NextStep

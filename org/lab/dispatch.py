@@ -19,7 +19,7 @@ from org.errors import LeaseHeld
 from org.evidence import control, judge
 from org.failpoint import failpoint
 from org.home import Home
-from org.lab import credits, gate, ledger, record, referee, runner, stacks, wants
+from org.lab import credits, gate, ledger, promotions, record, referee, runner, stacks, wants
 from org.lab import spec as specs
 from org.records import Charter, Contract, RunSpec, Verdict
 from org.world import devices, git, process
@@ -32,6 +32,7 @@ class Dispatcher:
         self.home = home
         self.ledger = ledger.Ledger(home)
         self.credits = credits.Credits(home, self.ledger)
+        self.promotions = promotions.Promotions(home, self.ledger)
         self.devices = devices.of_one_kind(home)
         self._base: tuple[str, str] | None = None
         self._judged: dict[str, tuple[int, judge.More]] = {}
@@ -49,6 +50,7 @@ class Dispatcher:
         settings = {name: specs.setting(charter, name, self.devices[0].kind) for name in fits}
         steps, news = self._judge(charter, settings)
         news += self._move_heads()
+        news += self.promotions.step(charter)
         owed, credited = self._credit(charter, settings)
         news += credited
         if news:
@@ -158,11 +160,12 @@ class Dispatcher:
         said = []
         book = self.ledger.refresh()
         moved = {row["experiment"] for row in book.moves if row.get("kind") == "head"}
+        out = book.out()
         for name, verdict in list(book.verdicts.items()):
             if (verdict.outcome, verdict.tier) != ("win", "verified") or name in moved or name in self._stale:
                 continue
             contract = book.experiments[name]
-            if contract.control:
+            if contract.control or name in out or name in book.retracted:
                 continue  # a control's win is of another budget than heads have
             if stacks.move_head(self.home, self.ledger, contract):
                 said.append(f"head of {contract.program} moved to {contract.commit[:7]} by {name}")
@@ -174,10 +177,14 @@ class Dispatcher:
         """Each program's candidate branch holds its tentative wins on its present head."""
         said = []
         book = self.ledger.refresh()
-        wins: dict[str, list[str]] = {}
+        out = book.out()
+        # a candidate may hold what was retracted since, the last of its wins included
+        wins: dict[str, list[str]] = {str(row["program"]): [] for row in book.retracted.values()}
         for name, verdict in book.verdicts.items():
+            if (verdict.outcome, verdict.tier) != ("win", "tentative") or name in out or name in book.retracted:
+                continue
             contract = book.experiments[name]
-            if (verdict.outcome, verdict.tier) == ("win", "tentative") and not contract.control:
+            if not contract.control:
                 wins.setdefault(contract.program, []).append(name)
         for program, names in wins.items():
             made_of = (str(book.heads.get(program, {}).get("commit")), *names)

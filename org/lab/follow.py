@@ -96,6 +96,19 @@ def drive(home: Home, experiment: str, on_line: Callable[[str], None], poll_s: f
             time.sleep(poll_s)  # the ledger and the run's log are looked at again; nothing is missed in between
 
 
+def settle(home: Home) -> None:
+    """One more pass where no office dispatches: what follows from a verdict is done before the command ends."""
+    from org.lab.dispatch import Dispatcher
+
+    lock = files.try_lock(home.dispatch_lock)
+    if lock is None:
+        return  # the office's next pass does it
+    try:
+        Dispatcher(home).tick(allow_new=False)
+    finally:
+        os.close(lock)
+
+
 def _runs_of(home: Home, experiment: str) -> list[str]:
     """Runs of this experiment that hold a device now."""
     held = [str(facts.get("run")) for facts in _holders(home).values()]

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, overload
 
 from org import files
 from org.errors import OrgError
+from org.evidence import ladder
 from org.failpoint import failpoint
 from org.home import Home
 from org.records import Contract, RunResult, Verdict
@@ -114,11 +115,12 @@ class Book:
         self.results: Facts[RunResult] = Facts(self.rows, RunResult.from_dict)
         self.verdicts: Facts[Verdict] = Facts(self.rows, Verdict.from_dict)
         self.verdict_times: dict[str, str] = {}
-        self.heads: dict[str, dict[str, Any]] = {}  # program -> its last `head` line
+        self.heads: dict[str, dict[str, Any]] = {}  # program -> its last `head` line that no retraction undid
+        self.retracted: dict[str, dict[str, Any]] = {}  # experiment -> the line that retracts it
         self.moves: list[dict[str, Any]] = []  # `head` and `credit` lines, in their order
         self.refusals: list[dict[str, Any]] = []
         self.org: list[dict[str, Any]] = []  # launches and stops of the organisation
-        self.table: dict[str, str] = {}  # rows of results.tsv, made so far
+        self.table: dict[tuple[str, bool], str] = {}  # rows of results.tsv, made so far
 
     def open(self) -> list[Contract]:
         """Experiments without a verdict, oldest first: the queue is computed from these."""
@@ -148,12 +150,25 @@ class Book:
                 self._put(kind, row["experiment"], row["t"])
             case "head" | "credit" as kind:
                 self.moves.append(row)
-                if kind == "head":
+                if row.get("retracts"):
+                    self._retract(row)
+                elif kind == "head":
                     self.heads[row["program"]] = row
             case "org":
                 self.org.append(row)
         self.rows.append(row)
         return str(row.get("key"))
+
+    def out(self) -> dict[str, str]:
+        """Tentative wins that are not stacked or verified -> why not."""
+        return ladder.out(self.experiments, self.verdicts)
+
+    def _retract(self, row: dict[str, Any]) -> None:
+        self.retracted = {**{str(name): row for name in row["retracts"]}, **self.retracted}
+        left = ladder.in_force(self.moves, row["program"])
+        self.heads.pop(row["program"], None)
+        if left:
+            self.heads[row["program"]] = dict(left[-1])
 
     def _put(self, kind: str, name: str, moment: str) -> None:
         """The next line is about `name`."""
@@ -277,13 +292,14 @@ def tsv(book: Book, metric: str = "metric") -> str:
 
 
 def _tsv_row(book: Book, name: str) -> str:
-    """A verdict stands for ever, so its row is made once."""
-    if name not in book.table:
+    """A verdict stands for ever, so its row is made once, and again when it is retracted."""
+    is_retracted = name in book.retracted
+    if (name, is_retracted) not in book.table:
         verdict, contract = book.verdicts[name], book.experiments[name]
         own = [book.results[r] for r in verdict.runs if r in book.results and book.results[r].tree == contract.tree]
         values = [r.metric for r in own if r.metric is not None]
         memory = [r.vram_mb for r in own if r.vram_mb is not None]
-        kept = verdict.outcome in ("win", "holds")
+        kept = verdict.outcome in ("win", "holds") and not is_retracted
         cells = (
             contract.commit[:7],
             f"{mean(values):.6f}" if values else "0.000000",
@@ -296,8 +312,8 @@ def _tsv_row(book: Book, name: str) -> str:
             "" if verdict.effect is None else f"{verdict.effect:+.6f}",
             "" if verdict.se is None else f"{verdict.se:.6f}",
         )
-        book.table[name] = "\t".join(cells)
-    return book.table[name]
+        book.table[name, is_retracted] = "\t".join(cells)
+    return book.table[name, is_retracted]
 
 
 def problems(home: Home) -> list[dict[str, Any]]:

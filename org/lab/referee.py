@@ -85,7 +85,7 @@ def _score(home: Home, folder: Path, spec: RunSpec, rules: RefereeSpec) -> dict[
     meta = files.read_json(home.referee_data / "meta.json")
     vocab = int(meta["vocab_size"])
     byte_counts = np.fromfile(home.referee_data / "token_bytes.bin", dtype=np.uint16)
-    splits = ["val", "hidden"] if spec.stage == "verify" else ["val"]
+    splits = ["val", "hidden"] if spec.stage in ("verify", "promote") else ["val"]
     windows = {name: _windows(np, home.referee_data / f"{name}.bin", spec.eval_tokens, rules) for name in splits}
     rows = _Rows(
         inputs=np.concatenate([windows[name][0] for name in splits]),

@@ -32,8 +32,8 @@ def stack(home: Home, program: str, by: str = "human") -> Contract | None:
             return None
         head, _ = program_head(home, program)
         same = stacks.same_head(book.moves, program, head)
-        half = stacks.half_due(book.experiments, book.verdicts, program, same)
-        new = stacks.members(book.experiments, book.verdicts, book.heads, program, same)
+        half = stacks.half_due(book.experiments, book.verdicts, program, same, book.out())
+        new = stacks.members(book.experiments, book.verdicts, book.heads, program, same, out=book.out())
         for wanted in (half, new):
             members, tree = _merge(home, book, head, wanted)
             if members:
@@ -57,6 +57,8 @@ def verify(home: Home, experiment: str, by: str = "human") -> Contract:
         if verdict is None or verdict.outcome != "win" or verdict.tier != "tentative":
             said = f"{verdict.outcome} {verdict.tier or ''}".strip() if verdict else "not judged yet"
             raise BadInput(f"{experiment} is {said}; only a tentative win can be verified")
+        if why := book.out().get(experiment):
+            raise BadInput(f"{experiment} {why}; it is not verified")
         head, _ = program_head(home, contract.program)
         for name, other in book.experiments.items():
             if other.members == (experiment,) and other.baseline_commit == head:
@@ -77,7 +79,7 @@ def rebuild_candidate(home: Home, book: Book, program: str) -> list[str]:
     """Merge the program's tentative wins onto its head as branch `candidate`; returns those that did not merge."""
     head, _ = program_head(home, program)
     same = stacks.same_head(book.moves, program, head)
-    wanted = stacks.members(book.experiments, book.verdicts, book.heads, program, same, limit=64)
+    wanted = stacks.members(book.experiments, book.verdicts, book.heads, program, same, 64, book.out())
     members, tree = _merge(home, book, head, wanted)
     old = git.resolve(home.record, candidate_ref(program))
     if git.tree_of(home.record, old or head) != tree:
@@ -108,7 +110,7 @@ def move_head(home: Home, ledger: Ledger, contract: Contract) -> bool:
         "experiment": contract.experiment,
         "members": list(contract.members),
         "was": contract.baseline_commit,
-        "seeds": list(_fresh_seeds(ledger.book, contract.program, rules.verify_runs)),
+        "seeds": list(fresh_seeds(ledger.book, contract.program, rules.verify_runs)),
         "effect": stacks.reported(verdict, rules.verified_z),
         "se": verdict.se,
     }
@@ -190,14 +192,14 @@ def _file_verification(
         new_constants=derived.new_constants,
         lines_added=derived.lines_added,
         lines_removed=derived.lines_removed,
-        seeds=_fresh_seeds(book, program, runs),
+        seeds=fresh_seeds(book, program, runs),
         members=tuple(members),
         created=files.utc_now(),
     )
     return gate.file(home, ledger, draft, charter)
 
 
-def _fresh_seeds(book: Book, program: str, count: int) -> tuple[int, ...]:
+def fresh_seeds(book: Book, program: str, count: int) -> tuple[int, ...]:
     """Seeds this program has never used, neither in its search nor in an earlier verification. Its runs there become the
     bank of the head they make, so a later search may draw them and a later verification may not."""
     used = [s for c in book.experiments.values() if c.program == program for s in c.seeds]

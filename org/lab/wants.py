@@ -59,7 +59,7 @@ def wanted(
         usual = judge.Budget(settings[contract.scale], 0, 0)
         setting = step.budgets.get("candidate", usual).setting
         begun = any(r.tree == contract.tree and r.setting == setting for r in book.results.values())
-        rank = 1 if begun and contract.stage == "search" else 2 if contract.stage == "verify" else 3
+        rank = 1 if begun and contract.stage == "search" else 2 if contract.stage in ("verify", "promote") else 3
         for arm, seed in step.runs:
             budget = step.budgets.get(arm, usual)
             found.append(

@@ -77,6 +77,13 @@ def outgoing(
             to = _known([_seat_of(book, member), *chiefs] if member in book.experiments else chiefs, roles)
             letter = f"credit-{name.lower()}-{member.lower()}-{str(row.get('commit'))[:7]}"
             found.append(Outgoing(row["seq"], letter, to, name, f"{credit_sentence(row, charter.metric.name)}.\n"))
+        elif row.get("retracts") and name in book.experiments:
+            is_back = row.get("commit") != row.get("was")
+            on_it = [seat for seat, at in programs.items() if is_back and at == row.get("program")]
+            authors = [_seat_of(book, old) for old in row["retracts"] if old in book.experiments]
+            body = f"{_head(row)}.\n" + (f"\n{SYNC}\n" if is_back else "")
+            to = _known([*authors, *on_it, *chiefs], roles)
+            found.append(Outgoing(row["seq"], f"retracted-{name.lower()}", to, name, body))
         elif row.get("kind") == "head" and row.get("removed") and name in book.experiments:
             to = tuple(seat for seat, at in programs.items() if at == row.get("program"))
             letter = f"head-{name.lower()}-{str(row.get('commit'))[:7]}"
@@ -103,8 +110,10 @@ def _seat_of(book: Book, experiment: str) -> str:
 
 
 def _members(book: Book, experiment: str) -> list[str]:
-    """Who filed what a stack is made of."""
-    return [book.experiments[m].seat for m in book.experiments[experiment].members if m in book.experiments]
+    """Who filed what a stack is made of, or what a re-test is of."""
+    contract = book.experiments[experiment]
+    of = [*contract.members, *([contract.promotes] if contract.promotes else [])]
+    return [book.experiments[m].seat for m in of if m in book.experiments]
 
 
 def _known(names: list[str], roles: Mapping[str, str]) -> tuple[str, ...]:
@@ -117,7 +126,9 @@ def _verdict(book: Book, charter: Charter, name: str) -> str:
     lines += [f"- {files.printable(reason, 300)}" for reason in verdict.reasons]
     lines += [f"- {_expectation(verdict)}"] if verdict.expect is not None else []
     head = next((row for row in book.rows if row.get("kind") == "head" and row.get("experiment") == name), None)
-    if head is not None:
+    if head is not None and head.get("retracts"):
+        lines += ["", f"{_head(head)}."]
+    elif head is not None:
         lines += ["", f"{_head(head)}; `org seat NAME --sync` brings a worktree up to it."]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -128,6 +139,8 @@ def _expectation(verdict: Verdict) -> str:
 
 
 def _head(row: Mapping[str, Any]) -> str:
+    if row.get("retracts"):
+        return f"{', '.join(row['retracts'])} retracted: {files.printable(str(row.get('why')), 400)}"
     if row.get("removed"):
         left = ", ".join(str(member) for member in row["removed"])
         return (

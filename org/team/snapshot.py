@@ -51,10 +51,11 @@ def snapshot(
 
 def of_ledger(book: Book, charter: Charter) -> dict[str, Any]:
     """metric, best, runs, verdicts (latest first) and progress: what changes only when the ledger grows. Pure."""
-    steps = progress.series(book.verdicts, book.results.values(), _baseline(book), charter.metric, book.experiments)
+    runs, start = book.results.values(), _baseline(book)
+    steps = progress.series(book.verdicts, runs, start, charter.metric, book.experiments, book.retracted)
     return {
         "metric": {"name": charter.metric.name, "direction": charter.metric.direction},
-        "best": progress.best(book.verdicts, book.experiments),
+        "best": progress.best(book.verdicts, book.experiments, book.retracted),
         "runs": len(book.results),
         "verdicts": [_verdict(book, name) for name in reversed(list(book.verdicts)[-LATEST:])],
         "progress": {
@@ -82,7 +83,7 @@ def _verdict(book: Book, name: str) -> dict[str, Any]:
         "seat": contract.seat if contract else "?",
         "program": contract.program if contract else "?",
         "outcome": verdict.outcome,
-        "tier": verdict.tier,
+        "tier": "retracted" if name in book.retracted else verdict.tier,
         "effect": verdict.effect,
         "se": verdict.se,
         "z": verdict.z,

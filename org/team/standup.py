@@ -112,7 +112,9 @@ class _View:
         self.stack_of: dict[str, str] = {}  # member -> the stack that brought it into a head
         self.alone: set[str] = set()  # members that were a stack's only one: its verification was theirs
         for row in book.moves:
-            if row.get("kind") == "head" and not row.get("removed"):
+            if row.get("kind") == "head" and not (
+                row.get("removed") or row.get("retracts") or row.get("experiment") in book.retracted
+            ):
                 members = [str(member) for member in row.get("members") or ()]
                 self.stack_of |= dict.fromkeys(members, str(row.get("experiment")))
                 self.alone |= set(members) if len(members) == 1 else set()
@@ -137,6 +139,13 @@ class _View:
         if credit and credit.outcome == "inert":
             return f"tentative, no part of {stack}"
         return f"tentative, in {stack} without a credit yet"
+
+    def is_kept(self, verdict: Verdict) -> bool:
+        return verdict.outcome in KEPT and verdict.experiment not in self.book.retracted
+
+    def outcome(self, verdict: Verdict) -> str:
+        gone = self.book.retracted.get(verdict.experiment)
+        return f"retracted at {gone.get('scale')} by {gone.get('experiment')}" if gone else verdict.outcome
 
     def effect(self, verdict: Verdict) -> str:
         if verdict.effect is None:
@@ -172,14 +181,15 @@ def _summary(view: _View) -> str:
     """One line. Counts changes; a stack is no change of its own, but its effect may be the best."""
     changes = [v for v in view.verdicts if not _is_stack(view.contract(v))]
     stacks = [v for v in view.verdicts if _is_stack(view.contract(v))]
-    kept = [v for v in changes if v.outcome in KEPT]
+    kept = [v for v in changes if view.is_kept(v)]
     wins = [v for v in kept if v.outcome == "win"]
     verified = sum(view.tier(v).startswith("verified") for v in wins)
     holds = len(kept) - len(wins)
-    refuted = sum(v.outcome in REFUTED for v in changes)
+    refuted = sum(v.outcome in REFUTED or v.experiment in view.book.retracted for v in changes)
     hours = sum(r.held_s for r in view.results) / 3600
     decided = _count(len(changes), "experiment")
-    passed = [v for v in stacks if v.outcome == "win"]
+    passed = [v for v in stacks if v.outcome in KEPT]
+    shown = [v for v in passed if v.tier and view.is_kept(v)]  # a re-test at another scale is no gain of its own
     parts = [
         f"{_count(len(view.results), 'run')} and {decided} decided in {hours:.2f} device-hours",
         f"{_count(len(wins), 'win')} ({verified} verified, {len(wins) - verified} tentative)",
@@ -188,7 +198,7 @@ def _summary(view: _View) -> str:
         *([f"{_count(len(stacks), 'verification')}, {len(passed)} passed"] if stacks else []),
         *([f"{_count(len(view.refusals), 'refusal')} by the gate"] if view.refusals else []),
     ]
-    measured = [v for v in wins + passed if v.effect is not None]
+    measured = [v for v in wins + shown if v.effect is not None]
     if measured:
         best = max(measured, key=lambda v: -view.charter.metric.sign * (v.effect or 0.0))
         parts.append(f"best effect **{view.effect(best)}** ({best.experiment}, {view.tier(best)}: {view.change(best)})")
@@ -196,7 +206,7 @@ def _summary(view: _View) -> str:
 
 
 def _kept(view: _View) -> str:
-    kept = [v for v in view.verdicts if v.outcome in KEPT and not _is_stack(view.contract(v))]
+    kept = [v for v in view.verdicts if view.is_kept(v) and not _is_stack(view.contract(v))]
     if not kept:
         return "Nothing was kept."
     head = ["change", "effect ± se", "tier", "step time", "memory", "compile", "commit", "experiment", "seat"]
@@ -226,6 +236,9 @@ def _heads(view: _View) -> str:
     lines = []
     for row in view.heads:
         program, commit, name = str(row.get("program")), str(row.get("commit"))[:7], str(row.get("experiment"))
+        if row.get("retracts"):
+            lines.append(f"- {', '.join(row['retracts'])} retracted: {cell(str(row.get('why')), 300)}")
+            continue
         if row.get("removed"):
             left = ", ".join(str(member) for member in row["removed"])
             lines.append(f"- `{program}` moved to `{commit}`: {left} left {name}, the head is no worse without it")
@@ -239,8 +252,12 @@ def _heads(view: _View) -> str:
         contract = view.contract(verdict)
         if _is_stack(contract) and contract and verdict.experiment not in moved:
             members = ", ".join(contract.members)
-            what = f"control ({contract.control})" if contract.control else "stack"
-            lines.append(f"- {what} {verdict.experiment} of {members}: {verdict.outcome}, {view.effect(verdict)}")
+            what = (
+                f"{f'control ({contract.control})' if contract.control else 'stack'} {verdict.experiment} of {members}"
+            )
+            if contract.promotes:
+                what = f"re-test {verdict.experiment} of {contract.promotes} at {contract.scale}"
+            lines.append(f"- {what}: {verdict.outcome}, {view.effect(verdict)}")
     lines += [f"- {line}" for line in _credits(view)]
     return "\n".join(lines) or "No head moved."
 
@@ -261,7 +278,8 @@ def _refuted(view: _View) -> str:
     rows = []
     for verdict in sorted(view.verdicts, key=lambda v: v.experiment):
         contract = view.contract(verdict)
-        if verdict.outcome not in REFUTED or _is_stack(contract):
+        is_refuted = verdict.outcome in REFUTED or verdict.experiment in view.book.retracted
+        if not is_refuted or _is_stack(contract):
             continue
         measured = view.effect(verdict)
         if verdict.effect is None and verdict.reasons:
@@ -269,7 +287,7 @@ def _refuted(view: _View) -> str:
         expect = contract.expect if contract else None
         predicted = f"{expect:+.4f}" if expect is not None else NOTHING
         seat = contract.seat if contract else "?"
-        rows.append([view.change(verdict), verdict.outcome, predicted, measured, verdict.experiment, seat])
+        rows.append([view.change(verdict), view.outcome(verdict), predicted, measured, verdict.experiment, seat])
     if not rows:
         return "Nothing was refuted."
     return _table(["change", "outcome", "predicted", "measured", "experiment", "seat"], rows)
@@ -389,6 +407,8 @@ def _cause(run: RunResult) -> str:
         return "baseline bank"
     if run.stage == "verify":
         return "verification"
+    if run.stage == "promote":
+        return "re-tests at another scale"
     return f"search, {'ablations' if run.arm.startswith('ablation') else run.arm}"
 
 
@@ -402,8 +422,8 @@ def _ratio(value: float | None, by: float | None) -> float | None:
 
 
 def _is_stack(contract: Contract | None) -> bool:
-    """Whether the experiment verifies earlier ones, one or several, and is no change of its own."""
-    return contract is not None and bool(contract.members)
+    """Whether the experiment measures earlier ones again, one or several, and is no change of its own."""
+    return contract is not None and bool(contract.members or contract.promotes)
 
 
 def _has_reported(verdicts: Iterable[Verdict]) -> bool:

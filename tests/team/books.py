@@ -1,6 +1,6 @@
 """A small ledger with known numbers, folded by the real code, for the tests of pages and pictures."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from org.charter import from_plain
 from org.lab.ledger import Book
@@ -88,7 +88,7 @@ class Story:
             members=members,
             **more,
         )
-        self.line("experiment", **asdict(contract))
+        self.line("experiment", **asdict(replace(contract, **more)))
 
     def verdict(self, name, outcome, runs, effect=None, se=None, tier=None, **more) -> None:
         verdict = Verdict(

@@ -1,0 +1,159 @@
+"""Whether a win carries to another scale of the ladder: what may be promoted, what was shown, what a head goes back to. Pure.
+
+kept at one scale -> re-tested at another, fresh seeds, both arms -> carried: shown beside it
+                                                                   -> fell: retracted, and the head it made goes back
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from org.records import Contract, Rules, Verdict
+
+KEPT = ("win", "holds")
+State = Literal["open", "carried", "fell", "lost"]  # lost: by the org, so it showed nothing and may be filed again
+
+Contracts = Mapping[str, Contract]
+Verdicts = Mapping[str, Verdict]
+Rows = Iterable[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Retest:
+    """One re-test of a claim at another scale."""
+
+    experiment: str
+    of: str
+    scale: str
+    state: State
+
+
+def state(verdict: Verdict | None) -> State:
+    """A crash of the candidate there is no carrying either; a run that the org lost says nothing."""
+    if verdict is None:
+        return "open"
+    if verdict.outcome == "lost":
+        return "lost"
+    return "carried" if verdict.outcome in KEPT else "fell"
+
+
+def retests(contracts: Contracts, verdicts: Verdicts) -> dict[str, list[Retest]]:
+    """By the experiment they are of, and by every other one of the same claim; oldest first."""
+    found: dict[str, list[Retest]] = {}
+    for name, contract in contracts.items():
+        if contract.promotes:
+            one = Retest(name, contract.promotes, contract.scale, state(verdicts.get(name)))
+            for same in same_claim(contracts, verdicts, contract.promotes):
+                found.setdefault(same, []).append(one)
+    return found
+
+
+def same_claim(contracts: Contracts, verdicts: Verdicts, name: str) -> tuple[str, ...]:
+    """`name`, and where it was verified alone that verification, or what it verifies alone: one claim under two ids, so
+    that what falls as one of them is not kept as the other."""
+    contract = contracts.get(name)
+    alone = contract.members if contract is not None and len(contract.members) == 1 else ()
+    tests = [
+        other
+        for other, c in contracts.items()
+        if c.stage == "verify" and c.members == (name,) and (v := verdicts.get(other)) and v.outcome in KEPT
+    ]
+    return tuple(dict.fromkeys([name, *alone, *tests]))
+
+
+def runs(rules: Rules, verdict: Verdict) -> int:
+    """Fresh seeds an arm. A harm is excluded by as many runs as excluded it before: fewer would call it back for want of
+    runs alone."""
+    return rules.verify_runs if verdict.claim == "better" else max(rules.verify_runs, verdict.n)
+
+
+def problem(
+    contracts: Contracts, verdicts: Verdicts, rows: Rows, scales: Collection[str], name: str, scale: str
+) -> str:
+    """Why `name` cannot be promoted to `scale`, and what can be done instead; "" when it can."""
+    rows = list(rows)
+    contract, verdict = contracts.get(name), verdicts.get(name)
+    if contract is None:
+        return f"{name} is not in the ledger; `org results` lists what is"
+    if scale not in scales:
+        return f"scale '{scale}' is not in the charter; it has {', '.join(scales)}"
+    if contract.promotes:
+        return f"{name} is the re-test of {contract.promotes} at {contract.scale}; promote {contract.promotes}"
+    if verdict is None or verdict.outcome not in KEPT:
+        known = [n for n, v in verdicts.items() if v.outcome in KEPT and n in contracts and not contracts[n].promotes]
+        can = ", ".join(n for n in known if n not in retracted(rows)) or "none yet"
+        return f"{name} is {verdict.outcome if verdict else 'not judged yet'}; what won can be promoted: {can}"
+    if gone := retracted(rows).get(name):
+        return f"{name} was retracted at {gone.get('scale')} by {gone.get('experiment')}; file the change anew"
+    past = {r.scale: r for r in retests(contracts, verdicts).get(name, ()) if r.state != "lost"}
+    left = ", ".join(s for s in scales if s != contract.scale and s not in past) or "no other scale"
+    if scale == contract.scale:
+        return f"{name} was measured at {scale}; it can be promoted to {left}"
+    if scale in past:
+        as_what = f"{past[scale].experiment} ({past[scale].state})"
+        return f"{name} was put to this test as {as_what}; it can be promoted to {left}"
+    return ""
+
+
+def out(contracts: Contracts, verdicts: Verdicts) -> dict[str, str]:
+    """What is not stacked or verified -> why not, to follow its name."""
+    fell = {name: r for name, found in retests(contracts, verdicts).items() for r in found if r.state == "fell"}
+    return {name: f"did not carry to {r.scale} ({r.experiment})" for name, r in fell.items()}
+
+
+# --- what was retracted, and what a head is after it -------------------------------------------------------------
+
+
+def retracted(rows: Rows) -> dict[str, Mapping[str, Any]]:
+    """Experiment -> the first ledger line that retracts it."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        for name in row.get("retracts") or ():
+            found.setdefault(str(name), row)
+    return found
+
+
+def in_force(rows: Rows, program: str) -> list[Mapping[str, Any]]:
+    """The `head` lines on which the program's head stands, oldest first: those that a retraction undid are left out."""
+    found: list[Mapping[str, Any]] = []
+    for row in rows:
+        if row.get("kind") != "head" or row.get("program") != program:
+            continue
+        if not row.get("retracts"):
+            found.append(row)
+        elif row.get("commit") != row.get("was"):
+            while found and found[-1].get("commit") != row.get("commit"):
+                found.pop()
+    return found
+
+
+def goes_back_to(rows: Rows, program: str, names: Collection[str]) -> str | None:
+    """The commit at which the program's head was before one of `names` made it, members that left it since included. None
+    when the head is not what they made: another, or a later one that stands on it."""
+    made = in_force(rows, program)
+    back = None
+    while made and made[-1].get("experiment") in names:
+        back = str(made.pop()["was"])
+    return back
+
+
+def stands_on(contracts: Contracts, verdicts: Verdicts, rows: Rows, program: str, names: Collection[str]) -> list[str]:
+    """Whose heads hold what `names` made, and the stacks under way that do: these stay as they are."""
+    made = in_force(rows, program)
+    first = next((i for i, r in enumerate(made) if {r.get("experiment"), *(r.get("members") or ())} & set(names)), None)
+    later = [str(row.get("experiment")) for row in made[first:]] if first is not None else []
+    under_way = [
+        n for n, c in contracts.items() if c.stage == "verify" and n not in verdicts and set(c.members) & set(names)
+    ]
+    return [name for name in dict.fromkeys([*later, *under_way]) if name not in names]
+
+
+def said(found: Sequence[Retest], gone: Mapping[str, Any] | None = None) -> list[str]:
+    """A few words for each re-test of an experiment, for tables. gone: the line that retracts it."""
+    words = {"open": "re-test at {} under way as {}", "carried": "carried to {} by {}", "fell": "retracted at {} by {}"}
+    marks = [words[r.state].format(r.scale, r.experiment) for r in found if r.state in words]
+    if gone is not None and not any(r.state == "fell" for r in found):
+        marks.append(f"retracted at {gone.get('scale')} by {gone.get('experiment')}")
+    return marks

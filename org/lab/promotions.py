@@ -1,0 +1,124 @@
+"""Promotions: what won at one scale of the ladder measured again at another, and taken back where it does not carry.
+
+    promote -> an experiment of stage `promote`: the same two trees, fresh seeds, one look -> carried
+                                                                      -> fell: head back, ledger line, hub, program's page
+
+A re-test never moves a head forward: stacks at the charter's scale do. What a retracted stack made stays in the record.
+State is the ledger's, so a dispatcher may die anywhere here and the next one goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from org import charter as charters
+from org import files
+from org.errors import BadInput
+from org.evidence import ladder
+from org.failpoint import failpoint
+from org.home import Home
+from org.lab import gate, record, stacks
+from org.lab.ledger import Ledger
+from org.records import Charter, Contract, Verdict
+from org.world import git
+
+
+def promote(home: Home, experiments: Sequence[str], scale: str, by: str = "human") -> list[Contract]:
+    """File a re-test of each at `scale`: all of them, or none with BadInput naming what is possible."""
+    charter = charters.load(home)
+    names = list(dict.fromkeys(experiments))
+    with gate.filing(home):
+        ledger = Ledger(home)
+        book = ledger.refresh()
+        for name in names:
+            if why := ladder.problem(book.experiments, book.verdicts, book.moves, charter.scales, name, scale):
+                raise BadInput(why)
+        gate.check_devices(home, charter, scale)
+        return [file(home, ledger, charter, name, scale, by) for name in names]
+
+
+def file(home: Home, ledger: Ledger, charter: Charter, name: str, scale: str, by: str) -> Contract:
+    """The re-test of one experiment; the caller holds `gate.filing`."""
+    book = ledger.refresh()
+    original, verdict = book.experiments[name], book.verdicts[name]
+    draft = replace(
+        original,
+        experiment="E????",
+        why=f"re-test of {name} at {scale}: does it carry?",
+        expect=None,  # nobody's prediction: no calibration counts it
+        seat=by,
+        scale=scale,
+        stage="promote",
+        promotes=name,
+        seeds=stacks.fresh_seeds(book, original.program, ladder.runs(charter.rules, verdict)),
+        ablations_owed=(),
+        members=(),
+        idea=None,
+        cites=(),
+        notices=(),
+        backend="",
+        created=files.utc_now(),
+    )
+    failpoint("promotions.file")
+    return gate.file(home, ledger, draft, charter)
+
+
+class Promotions:
+    """What follows from the verdicts of re-tests; each step looks whether it is done already."""
+
+    def __init__(self, home: Home, ledger: Ledger) -> None:
+        self.home, self.ledger = home, ledger
+        self._seen = -1  # ledger lines when there was last nothing to do
+
+    def step(self, charter: Charter) -> list[str]:
+        """Sentences saying what was taken back."""
+        book = self.ledger.refresh()
+        if len(book.rows) == self._seen:
+            return []
+        done = {row["experiment"] for row in book.moves if row.get("retracts")}
+        said = []
+        for name, contract in list(book.experiments.items()):
+            verdict = book.verdicts.get(name)
+            if contract.promotes and name not in done and verdict and ladder.state(verdict) == "fell":
+                said += self._retract(contract, verdict)
+        if not said:
+            self._seen = len(book.rows)
+        return said
+
+    def _retract(self, retest: Contract, verdict: Verdict) -> list[str]:
+        """Take the head back by compare-and-swap where it is what the experiment made, then write it down."""
+        book, program = self.ledger.book, retest.program
+        names = ladder.same_claim(book.experiments, book.verdicts, str(retest.promotes))
+        ref = record.main_ref(program)
+        at, _ = record.program_head(self.home, program)
+        made = str((book.heads.get(program) or {}).get("commit"))
+        back = ladder.goes_back_to(book.moves, program, names)
+        failpoint("promotions.retract")
+        if back is not None and at == made:
+            git.update_ref(self.home.record, ref, back, at)
+            failpoint("promotions.head")
+        elif at != back:
+            back = None  # not what they made, or moved by another hand meanwhile
+        record.publish(self.home)
+        record.note_head(self.home, program)
+        failpoint("promotions.published")
+        commit = back or at
+        why = [f"{retest.promotes} did not carry to {retest.scale}: {verdict.outcome}, {verdict.reasons[0]}"]
+        if back:
+            why.append(f"the head of {program} goes back to {commit[:7]}")
+        elif on_it := ladder.stands_on(book.experiments, book.verdicts, book.moves, program, names):
+            why.append(f"the head of {program} stays: {', '.join(on_it)} stands on it")
+        row = {
+            "program": program,
+            "commit": commit,
+            "tree": git.tree_of(self.home.record, commit),
+            "experiment": retest.experiment,
+            "retracts": list(names),
+            "scale": retest.scale,
+            "was": made if back else commit,
+            "why": "; ".join(why),
+        }
+        if self.ledger.append("head", f"retract:{retest.experiment}", row) is None:
+            return []
+        return [f"{', '.join(names)} retracted: {row['why']}"]

@@ -1,0 +1,68 @@
+"""A retraction is told: on the morning page, by letter and in `org results`, and what was retracted is no best any more."""
+
+from __future__ import annotations
+
+from books import CHARTER, Story
+
+from org.cli import plot, results
+from org.team import letters, snapshot, standup
+
+ROLES = {"chief": "chief", "j1": "junior", "j2": "junior"}
+WHY = "E0003 did not carry to demo: null, z 0.10 < 1.64 after 4 runs; the head of main goes back to 0000000"
+
+
+def night(outcome: str) -> Story:
+    """A win of j1, verified as a stack with one of j2, and its re-test at demo."""
+    story = Story()
+    bank = story.bank(2.10, 2.11)
+    for name, tree, seat in (("E0001", "c", "j1"), ("E0002", "d", "j2")):
+        story.experiment(name, seat=seat, tree=tree)
+        story.verdict(name, "win", [story.run(f"{name}/candidate-s1", 2.06, tree), *bank], -0.05, 0.01, "tentative")
+    story.experiment("E0003", seat="org", members=("E0001", "E0002"), tree="9", stage="verify")
+    runs = [story.run(f"E0003/candidate-s{s}", 2.03, "9", stage="verify") for s in (101, 102)]
+    story.verdict("E0003", "win", runs, -0.07, 0.01, "verified")
+    head = {"program": "main", "commit": "9" * 40, "tree": "9", "experiment": "E0003"}
+    story.line("head", **head, members=["E0001", "E0002"], seeds=[], was="0" * 40)
+    story.experiment("E0004", seat="human", tree="9", stage="promote", scale="demo", promotes="E0003")
+    story.verdict("E0004", outcome, [], -0.001, 0.01, None)
+    return story
+
+
+def retract(story: Story) -> None:
+    gone = {"program": "main", "commit": "0" * 40, "tree": "0", "experiment": "E0004", "was": "9" * 40}
+    story.line("head", **gone, retracts=["E0003"], scale="demo", why=WHY)
+
+
+def page(story: Story) -> str:
+    return standup.page(story.book, CHARTER, story.time(), standup.Words())
+
+
+def test_the_page_says_what_was_called_back_and_counts_it_nowhere() -> None:
+    story = night("null")
+    assert "best effect **-0.0700" in page(story)
+    retract(story)
+    text = page(story)
+    assert f"- E0003 retracted: {WHY}" in text
+    assert "best effect **-0.0500" in text and "verified in E0003" not in text
+    shot = snapshot.of_ledger(story.book, CHARTER)
+    assert shot["best"]["verified"] is None and shot["progress"]["verified"][-1][1] > 2.06
+    assert {row["experiment"]: row["tier"] for row in shot["verdicts"]}["E0003"] == "retracted"
+    assert not any(step.is_verified for step in plot.steps(story.book, CHARTER))
+    assert "3 wins" not in results._summary(story.book) and "1 retracted" in results._summary(story.book)
+
+
+def test_what_carried_is_told_and_is_no_win_of_its_own() -> None:
+    story = night("win")
+    text = page(story)
+    assert "re-test E0004 of E0003 at demo: win" in text and "2 experiments decided" in text
+    shown = {row["experiment"]: row for row in results.rows(story.book)}
+    assert shown["E0003"]["on_the_ladder"] == ["carried to demo by E0004"]
+    assert snapshot.of_ledger(story.book, CHARTER)["best"]["verified"]["experiment"] == "E0003"
+
+
+def test_a_retraction_is_one_letter_to_those_it_concerns() -> None:
+    story = night("null")
+    told = story.book.rows[-1]["seq"]
+    retract(story)
+    [letter] = letters.outgoing(story.book, CHARTER, ROLES, {"j1": "main", "j2": "other"}, told)
+    assert letter.to == ("j1", "chief") and WHY in letter.body and "--sync" in letter.body

@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
+PERSON = "person"  # the backend of a seat without a program: a person or a script works there
 PROTOCOL = 1  # version of the run folder: spec.json, status.json, result.json, log.txt
 
 Outcome = Literal["win", "holds", "loss", "null", "invalid", "crash", "lost"]
@@ -263,6 +264,8 @@ class Contract(Record):
     seeds: tuple[int, ...] = ()
     members: tuple[str, ...] = ()  # experiments merged into a stack
     promotes: str | None = None  # the experiment that this re-tests at another scale
+    demands: tuple[str, ...] = ()  # what the touched intents ask to be shown, "id: demand"
+    owed_scales: tuple[str, ...] = ()  # where a win has to carry to before it is stacked or verified
     idea: str | None = None
     cites: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
@@ -273,7 +276,16 @@ class Contract(Record):
     def from_dict(cls, row: dict[str, Any]) -> Self:
         row = dict(row)
         row["knobs"] = tuple(KnobChange.from_dict(k) for k in row.get("knobs") or ())
-        for name in ("new_constants", "ablations_owed", "seeds", "members", "cites", "notices"):
+        for name in (
+            "new_constants",
+            "ablations_owed",
+            "seeds",
+            "members",
+            "cites",
+            "notices",
+            "demands",
+            "owed_scales",
+        ):
             row[name] = tuple(row.get(name) or ())
         return super().from_dict(row)
 

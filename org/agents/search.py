@@ -105,7 +105,7 @@ def history(rows: Sequence[Mapping[str, Any]]) -> list[Trial]:
                 tuple(row.get("members") or ()),
                 str(row.get("description") or ""),
                 str(row.get("stage") or "search"),
-                bool(row.get("retracted")),
+                bool(row.get("retracted") or row.get("owes")),
             )
         )
     return trials

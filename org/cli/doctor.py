@@ -101,6 +101,7 @@ def _intents(home: Home) -> str:
         raise OrgError(
             f"'{lost[0].id}' watches nothing: its anchor is nowhere in {lost[0].path}; mend it in {home.intents}"
         )
+    intents.check_scales(mine, charter.load(home).scales, home.intents)
     return f"{len(mine)}, each found in the code"
 
 

@@ -95,6 +95,7 @@ def rows(book: Any) -> list[dict[str, Any]]:
                 {"experiment": r.experiment, "scale": r.scale, "state": r.state} for r in retests.get(name, ())
             ],
             "retracted": name in book.retracted,
+            "owes": ladder.owes(contract, book.verdicts.get(name), retests.get(name, ())),
             "on_the_ladder": ladder.said(retests.get(name, ()), book.retracted.get(name)),
         }
         for name, contract in book.experiments.items()
@@ -116,7 +117,8 @@ def _line(row: dict[str, Any]) -> list[str]:
     marks = [m for m in (verdict.get("tier"), "reported" if verdict.get("trust") == "reported" else None) if m]
     if row["credit"]:
         marks.append(CREDITS[row["credit"]["outcome"]].format(row["credit"]["experiment"]))
-    marks += row["on_the_ladder"]
+    is_out = any(test["state"] == "fell" for test in row["retests"])
+    marks += [*row["on_the_ladder"], *([] if is_out else [f"owes {scale}" for scale in row["owes"]])]
     said = verdict.get("outcome", "open") + (f" ({', '.join(marks)})" if marks else "")
     effect, se, z = verdict.get("effect"), verdict.get("se"), verdict.get("z")
     number = "-" if effect is None else f"{effect:+.4f}" + (f" ± {se:.4f}" if se is not None else "")

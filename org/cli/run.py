@@ -143,6 +143,10 @@ def follow_up(home: Home, contract: Contract, is_json: bool, no_wait: bool) -> N
         say(f"{contract.experiment} {contract.description}")
         for notice in contract.notices:
             say(f"  notice: {notice}")
+        for demand in contract.demands:
+            say(f"  to be shown: {demand}")
+        if contract.owed_scales:
+            say(f"  a win is stacked when it has carried to {' and '.join(contract.owed_scales)}; the org runs that")
     if no_wait:
         if is_json:
             print_json(document(home, contract, None))

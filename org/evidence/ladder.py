@@ -99,8 +99,37 @@ def problem(
 
 def out(contracts: Contracts, verdicts: Verdicts) -> dict[str, str]:
     """What is not stacked or verified -> why not, to follow its name."""
-    fell = {name: r for name, found in retests(contracts, verdicts).items() for r in found if r.state == "fell"}
-    return {name: f"did not carry to {r.scale} ({r.experiment})" for name, r in fell.items()}
+    tests = retests(contracts, verdicts)
+    fell = {name: r for name, found in tests.items() for r in found if r.state == "fell"}
+    why = {name: f"did not carry to {r.scale} ({r.experiment})" for name, r in fell.items()}
+    for name, contract in contracts.items():
+        if name not in why and (left := owes(contract, verdicts.get(name), tests.get(name, ()))):
+            why[name] = f"owes a re-test at {' and '.join(left)}, which an intent asks for"
+    return why
+
+
+def owes(contract: Contract, verdict: Verdict | None, found: Sequence[Retest]) -> list[str]:
+    """Scales at which this tentative win is still to be shown before it is stacked or verified."""
+    if not contract.owed_scales or verdict is None or verdict.outcome not in KEPT or verdict.tier != "tentative":
+        return []
+    carried = {r.scale for r in found if r.state == "carried"}
+    return [scale for scale in contract.owed_scales if scale not in carried]
+
+
+def due(contracts: Contracts, verdicts: Verdicts, limit: int) -> list[tuple[str, str]]:
+    """(experiment, scale) of the re-tests to file now: the smallest scale that is still owed, one at a time, since a claim
+    that falls there is not worth the next. limit: how often one may be lost before a person has to ask for it."""
+    tests = retests(contracts, verdicts)
+    found = []
+    for name, contract in contracts.items():
+        mine = tests.get(name, [])
+        left = owes(contract, verdicts.get(name), mine)
+        if not left or any(r.state == "fell" for r in mine):
+            continue
+        past = [r.state for r in mine if r.scale == left[0]]
+        if "open" not in past and past.count("lost") < limit:
+            found.append((name, left[0]))
+    return found
 
 
 # --- what was retracted, and what a head is after it -------------------------------------------------------------

@@ -26,7 +26,7 @@ from org.home import EXPERIMENT_PATTERN, Home, seat_branch
 from org.lab import checks, intents
 from org.lab.ledger import Book, Ledger
 from org.lab.record import program_head
-from org.records import Charter, Contract, KnobChange, Seat, Violation
+from org.records import PERSON, Charter, Contract, KnobChange, Seat, Violation
 from org.world import devices, git, worktrees
 
 BANK = "E0000"
@@ -84,7 +84,9 @@ def _submit(
         notices.append(f"the head of {seat.program} moved since this worktree was laid, so the diff undoes it; {how}")
     tree = git.tree_with(home.record, git.tree_of(home.record, tip), texts)
     base_texts, new_texts = texts_of(home, charter, head), texts_of(home, charter, tree)
-    found = _violations(home, charter, head, tree, cites) + _queue_full(charter, book, seat)
+    touched = _touched(home, base_texts, new_texts)
+    found = _violations(home, charter, head, tree) + _intent_violations(touched, cites, seat)
+    found += _queue_full(charter, book, seat)
     if not found:
         derived = contracts.derive(base_texts, new_texts, charter)
         found += _duplicate(home, charter, book, head_tree, tree, new_texts, scale, claim, control, derived)
@@ -123,6 +125,8 @@ def _submit(
         ablations_owed=derived.ablations_owed,
         idea=idea,
         cites=tuple(cites),
+        demands=tuple(f"{intent.id}: {intent.demand}" for intent, _ in touched if intent.demand),
+        owed_scales=_owed_scales(home, charter, [intent for intent, _ in touched], scale),
         notices=tuple(_clean(said) for said in notices),
         backend=seat.backend,
         created=files.utc_now(),
@@ -282,20 +286,45 @@ def texts_of(home: Home, charter: Charter, tree: str) -> dict[str, str]:
     return {p: d.decode(errors="replace") for p, d in git.read_files(home.record, tree, names).items()}
 
 
-def _violations(home: Home, charter: Charter, head: str, tree: str, cites: tuple[str, ...]) -> list[Violation]:
+def _violations(home: Home, charter: Charter, head: str, tree: str) -> list[Violation]:
     base_files = {e.path: (e.mode, e.sha) for e in git.list_tree(home.record, head)}
     new_files = {e.path: (e.mode, e.sha) for e in git.list_tree(home.record, tree)}
     base_texts, new_texts = texts_of(home, charter, head), texts_of(home, charter, tree)
-    found = rules.violations(base_files, new_files, base_texts, new_texts, charter)
+    return rules.violations(base_files, new_files, base_texts, new_texts, charter)
+
+
+def _touched(home: Home, base_texts: dict[str, str], new_texts: dict[str, str]) -> list[tuple[intents.Intent, str]]:
+    """Intents whose code the experiment changes, or binds anew, and which of the two."""
     registry = intents.load(home.intents) if home.intents.is_file() else []
     changed = [i for p in base_texts for i in intents.touched(registry, base_texts[p], new_texts.get(p, ""), p)]
     again = [i for i in intents.rebound(registry, base_texts, new_texts) if i not in changed]
-    for intent in (*changed, *again):
-        if intent.id not in cites:
-            how = "touches" if intent in changed else "binds anew what is watched by"
-            why = f"{intent.path} {how} '{intent.id}': {intent.why}; cite it with --cites {intent.id}"
-            found.append(Violation("intent", intent.path, None, " ".join(why.split())))
+    return [(i, "touches") for i in changed] + [(i, "binds anew what is watched by") for i in again]
+
+
+def _intent_violations(
+    touched: list[tuple[intents.Intent, str]], cites: tuple[str, ...], seat: Seat
+) -> list[Violation]:
+    """A touched intent is cited; one that is off-limits is a person's to change, cited or not."""
+    found = []
+    for intent, how in touched:
+        why = f"{intent.path} {how} '{intent.id}'"
+        if intent.status == "off-limits" and seat.backend != PERSON:
+            why += f", which is off-limits: {intent.why}; a person decides, so propose it: `org send human TEXT`"
+        elif intent.id not in cites:
+            why += f": {intent.why}; cite it with --cites {intent.id}"
+        else:
+            continue
+        found.append(Violation("intent", intent.path, None, " ".join(why.split())))
     return found
+
+
+def _owed_scales(home: Home, charter: Charter, touched: list[intents.Intent], scale: str) -> tuple[str, ...]:
+    """In the ladder's order. Raises BadInput for one that the charter does not have or this org is too small for."""
+    intents.check_scales(touched, charter.scales, home.intents)
+    owed = tuple(name for name in charter.scales if name != scale and any(name in i.scales for i in touched))
+    for name in owed:
+        check_devices(home, charter, name)
+    return owed
 
 
 def _queue_full(charter: Charter, book: Book, seat: Seat) -> list[Violation]:

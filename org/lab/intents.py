@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class Intent:
     evidence: str = ""  # an experiment, a paper, a measurement
     status: str = "open"
     demand: str = ""  # what a change has to show
+    scales: tuple[str, ...] = ()  # of the charter: a change has to be shown at each of them
 
 
 def load(path: Path) -> list[Intent]:
@@ -41,6 +42,17 @@ def load(path: Path) -> list[Intent]:
             raise BadInput(f"{path}: two intents have the id '{intent.id}'; rename one")
         found.append(intent)
     return found
+
+
+def check_scales(intents: Iterable[Intent], known: Collection[str], path: Path) -> None:
+    """BadInput for the first scale that the charter does not have."""
+    for intent in intents:
+        for scale in intent.scales:
+            if scale not in known:
+                raise BadInput(
+                    f"{path}: '{intent.id}': scale '{scale}'{did_you_mean(scale, known)} is not in the charter; "
+                    f"it has {', '.join(known)}"
+                )
 
 
 def touched(intents: Iterable[Intent], base_text: str, cand_text: str, path: str) -> list[Intent]:
@@ -76,12 +88,16 @@ def _checked(row: object, where: str) -> Intent:
     for key, value in row.items():
         if key not in known:
             raise BadInput(f"{where}: unknown key '{key}'{did_you_mean(str(key), known)}; known: {', '.join(known)}")
-        if not isinstance(value, str):
+        if key == "scales":
+            if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
+                raise BadInput(f"{where}: scales must be a list of the charter's scales, such as [smoke, demo]")
+        elif not isinstance(value, str):
             raise BadInput(f"{where}: {key} must be text, not {value!r:.40}")
     for key in ("id", "path", "anchor", "why"):
         if not str(row.get(key, "")).strip():
             raise BadInput(f"{where}: {key} is missing")
-    intent = Intent(**{key: " ".join(str(value).split()) for key, value in row.items()})
+    texts = {key: " ".join(str(value).split()) for key, value in row.items() if key != "scales"}
+    intent = Intent(**texts, scales=tuple(row.get("scales") or ()))
     check_id(intent.id, f"{where}: id")
     if intent.status not in STATUSES:
         raise BadInput(f"{where}: status '{intent.status}' is not one of {', '.join(STATUSES)}")

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from org import charter as charters
 from org import files
-from org.errors import BadInput
+from org.errors import BadInput, Busy
 from org.evidence import ladder
 from org.failpoint import failpoint
 from org.home import Home
@@ -53,6 +53,8 @@ def file(home: Home, ledger: Ledger, charter: Charter, name: str, scale: str, by
         promotes=name,
         seeds=stacks.fresh_seeds(book, original.program, ladder.runs(charter.rules, verdict)),
         ablations_owed=(),
+        demands=(),
+        owed_scales=(),
         members=(),
         idea=None,
         cites=(),
@@ -72,7 +74,7 @@ class Promotions:
         self._seen = -1  # ledger lines when there was last nothing to do
 
     def step(self, charter: Charter) -> list[str]:
-        """Sentences saying what was taken back."""
+        """Sentences saying what was taken back, and which re-tests were filed because an intent asks for them."""
         book = self.ledger.refresh()
         if len(book.rows) == self._seen:
             return []
@@ -82,9 +84,37 @@ class Promotions:
             verdict = book.verdicts.get(name)
             if contract.promotes and name not in done and verdict and ladder.state(verdict) == "fell":
                 said += self._retract(contract, verdict)
-        if not said:
+        owed = self._file_owed(charter)
+        if not said and owed == []:
             self._seen = len(book.rows)
+        return said + (owed or [])
+
+    def _file_owed(self, charter: Charter) -> list[str] | None:
+        """The next re-test of each tentative win that owes one, under the seat that filed it; None when somebody files at
+        the moment, since a filing may wait for the charter's checks."""
+        book, limit = self.ledger.refresh(), charter.rules.max_attempts
+        if not ladder.due(book.experiments, book.verdicts, limit):
+            return []
+        said = []
+        try:
+            with files.locked(self.home.leases / "gate", wait=False):
+                book = self.ledger.refresh()
+                for name, scale in ladder.due(book.experiments, book.verdicts, limit):
+                    if not self._can_run(charter, scale):
+                        continue
+                    filed = file(self.home, self.ledger, charter, name, scale, book.experiments[name].seat)
+                    said.append(f"{filed.experiment} filed: {name} owes a re-test at {scale}")
+        except Busy:
+            return None
         return said
+
+    def _can_run(self, charter: Charter, scale: str) -> bool:
+        """The charter or the devices may have changed since the filing; the win then waits."""
+        try:
+            gate.check_devices(self.home, charter, scale)
+        except (BadInput, KeyError):
+            return False
+        return True
 
     def _retract(self, retest: Contract, verdict: Verdict) -> list[str]:
         """Take the head back by compare-and-swap where it is what the experiment made, then write it down."""

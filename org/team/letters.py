@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from org import files
 from org.errors import OrgError
+from org.evidence import ladder
 from org.failpoint import failpoint
 from org.home import ID_PATTERN, Home
 from org.lab.credits import credit_sentence
@@ -125,6 +126,9 @@ def _verdict(book: Book, charter: Charter, name: str) -> str:
     lines = [sentence(verdict, contract, charter), ""]
     lines += [f"- {files.printable(reason, 300)}" for reason in verdict.reasons]
     lines += [f"- {_expectation(verdict)}"] if verdict.expect is not None else []
+    lines += [f"- {files.printable(f'asked for by {demand}', 300)}" for demand in contract.demands]
+    if left := ladder.owes(contract, verdict, ladder.retests(book.experiments, book.verdicts).get(name, ())):
+        lines += [f"- it is stacked when it has carried to {' and '.join(left)} too; the org files the re-test"]
     head = next((row for row in book.rows if row.get("kind") == "head" and row.get("experiment") == name), None)
     if head is not None and head.get("retracts"):
         lines += ["", f"{_head(head)}."]

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from org import files
+from org import files, records
 from org.errors import BadInput, did_you_mean
 from org.home import ID_PATTERN, RESERVED_SEATS, Home, check_id, seat_branch
 from org.records import Charter, Record, Seat
 
 MAX_SEATS = 64
 PANES_PER_PAGE = 9
-PERSON = "person"  # the backend of a seat without a program: a person or a script works there
 DEFAULT_ORG = "chief-juniors"
 DEFAULT_AGENTS = "offline"
 WINDOW_NAMES = ("office", "shell")
+PERSON = records.PERSON
 
 Agents = Sequence[tuple[str, int | None]]
 

@@ -81,8 +81,14 @@ def problem(
         return f"scale '{scale}' is not in the charter; it has {', '.join(scales)}"
     if contract.promotes:
         return f"{name} is the re-test of {contract.promotes} at {contract.scale}; promote {contract.promotes}"
+    if contract.control:
+        return f"{name} was measured at a budget cut to equal {contract.control}, which no scale has; it cannot be promoted"
     if verdict is None or verdict.outcome not in KEPT:
-        known = [n for n, v in verdicts.items() if v.outcome in KEPT and n in contracts and not contracts[n].promotes]
+        known = [
+            n
+            for n, v in verdicts.items()
+            if v.outcome in KEPT and (c := contracts.get(n)) and not c.promotes and not c.control
+        ]
         can = ", ".join(n for n in known if n not in retracted(rows)) or "none yet"
         return f"{name} is {verdict.outcome if verdict else 'not judged yet'}; what won can be promoted: {can}"
     if gone := retracted(rows).get(name):

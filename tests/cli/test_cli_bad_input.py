@@ -26,7 +26,7 @@ def one_line(text: str) -> str:
     ("arguments", "said"),
     [
         (["launhc"], "'launhc' is no verb (did you mean 'launch'?)"),
-        (["land", "main"], "'land' is no verb"),
+        (["lnad", "main"], "'lnad' is no verb"),
         (["promote", "E0001"], "Missing option '--to'"),
         (["launch", "--junior", "3"], "--juniors"),
         (["launch", "--juniors", "-1"], "a whole number from 1 to 64"),

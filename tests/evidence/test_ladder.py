@@ -41,12 +41,14 @@ CONTRACTS = {
     "E3": contract("E3", stage="verify", members=("E1",)),
     "E4": contract("E4", stage="promote", scale="demo", promotes="E1"),
     "E5": contract("E5"),
+    "E6": contract("E6", control="flops", matched="flops"),
 }
 VERDICTS = {
     "E1": verdict("E1"),
     "E2": verdict("E2", "null", None),
     "E3": verdict("E3", "win", "verified"),
     "E4": verdict("E4", "win", None),
+    "E6": verdict("E6"),
 }
 
 
@@ -71,6 +73,7 @@ def test_what_a_verdict_says_of_the_claim(outcome: str, state: str) -> None:
         ("E4", "std", "promote E1"),
         ("E2", "demo", "E2 is null; what won can be promoted: E1, E3"),
         ("E5", "demo", "not judged yet"),
+        ("E6", "demo", "a budget cut to equal flops"),
         ("E1", "smoke", "E1 was measured at smoke; it can be promoted to std"),
         ("E1", "demo", r"as E4 \(carried\); it can be promoted to std"),
         ("E3", "demo", "E4"),  # its verification alone is the same claim

@@ -1,4 +1,5 @@
-"""Words of people and agents beside the numbers of the ledger: citations rendered, numbers that it does not carry marked.
+"""Words of people and agents as a page shows them: citations rendered, numbers that the ledger does not carry marked, and
+nothing in them that a terminal or a browser would obey.
 
 The words themselves stay as they were written; what is shown is made anew each time somebody reads them.
 """
@@ -8,11 +9,13 @@ from __future__ import annotations
 import re
 from functools import cached_property
 
-from org import charter
+from org import charter, files
 from org.evidence import audit
 from org.home import Home
 from org.lab import ledger
 from org.lab.ledger import Book
+
+QUOTE_LIMIT = 2000  # characters of one agent's words on a page
 
 
 def reader(home: Home) -> Reader:
@@ -59,3 +62,21 @@ class Reader:
             "wins": sum(v.outcome == "win" for v in verdicts),
             "verified": sum(v.tier == "verified" for v in verdicts),
         }
+
+
+# --- words made harmless -----------------------------------------------------------------------------------------
+
+
+def quote(text: str) -> str:
+    """An agent's words as a Markdown block quote: no control characters, no HTML, no picture that loads, no heading."""
+    lines = _harmless(files.printable(text.strip(), QUOTE_LIMIT)).splitlines() or ["(nothing)"]
+    return "\n".join(f"> {line}".rstrip() for line in lines)
+
+
+def cell(text: str, limit: int) -> str:
+    """Words on one line, fit for a table's cell."""
+    return _harmless(" ".join(files.printable(text, limit).split())).replace("|", "\\|")
+
+
+def _harmless(text: str) -> str:
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text).replace("![", "!\\[")

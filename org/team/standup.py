@@ -19,7 +19,7 @@ from org.home import Home
 from org.lab import credits
 from org.records import Charter, Contract, Letter, RunResult, Verdict
 from org.team import ideas, mail, roster
-from org.team.prose import Reader
+from org.team.prose import Reader, cell, quote
 
 if TYPE_CHECKING:
     from org.lab.ledger import Book
@@ -32,7 +32,6 @@ REVIEW_HINT = (
     "`org send chief TEXT` carries it to the chief._\n"
 )
 NOTHING = "-"  # in a cell: not known
-QUOTE_LIMIT = 2000  # characters of one agent's words on the page
 COVERS = re.compile(r"<!-- covers to ([0-9T:.Z-]+) -->")
 
 
@@ -349,24 +348,6 @@ def _next(words: Words, reader: Reader) -> str:
 def _answers(words: Words, reader: Reader) -> str:
     said = [f"**{seat}**\n\n{quote(reader.read(text))}" for seat, text in sorted(words.answers.items())]
     return "\n\n".join(["_Quoted; what stands in brackets is the ledger's word on the number before it._", *said])
-
-
-# --- words made harmless -----------------------------------------------------------------------------------------
-
-
-def quote(text: str) -> str:
-    """An agent's words as a Markdown block quote: no control characters, no HTML, no picture that loads, no heading."""
-    lines = _harmless(files.printable(text.strip(), QUOTE_LIMIT)).splitlines() or ["(nothing)"]
-    return "\n".join(f"> {line}".rstrip() for line in lines)
-
-
-def cell(text: str, limit: int) -> str:
-    """Words on one line, fit for a table's cell."""
-    return _harmless(" ".join(files.printable(text, limit).split())).replace("|", "\\|")
-
-
-def _harmless(text: str) -> str:
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text).replace("![", "!\\[")
 
 
 # --- small things ------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ PERSON = "person"  # the backend of a seat without a program: a person or a scri
 PROTOCOL = 1  # version of the run folder: spec.json, status.json, result.json, log.txt
 
 Outcome = Literal["win", "holds", "loss", "null", "invalid", "crash", "lost"]
+KEPT: tuple[Outcome, ...] = ("win", "holds")  # what a claim was shown by
 Tier = Literal["tentative", "verified"]
 Stage = Literal["bank", "search", "verify", "promote"]
 Trust = Literal["referee", "reported"]

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from org import files
 from org.home import Home
-from org.records import Charter, Contract, RunResult, Verdict
+from org.records import KEPT, Charter, Contract, RunResult, Verdict
 
 if TYPE_CHECKING:
     from org.lab.ledger import Book
 
-KEPT = ("win", "holds")
 INK, MUTED, GREY, GREEN, GOLD, RED = "#1f2328", "#6e7781", "#b6bcc4", "#2da44e", "#d4a017", "#cf222e"
 LABEL_LENGTH = 44
 LABELS = 10  # verified stars that get their description; the rest stay in the standup

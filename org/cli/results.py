@@ -34,9 +34,9 @@ def results(call: Call, check: bool, is_csv: bool, predictions: bool, kept: bool
         return None
     shown = rows(book)
     if kept:
-        shown = [
-            r for r in shown if r["verdict"] and r["verdict"]["outcome"] in ("win", "holds") and not r["retracted"]
-        ]
+        from org.records import KEPT
+
+        shown = [r for r in shown if r["verdict"] and r["verdict"]["outcome"] in KEPT and not r["retracted"]]
     if is_json:
         print_json(shown)
     elif is_csv:

@@ -96,7 +96,7 @@ def run(
 @as_json
 @pass_call
 def verify(call: Call, experiment: str, no_wait: bool, is_json: bool) -> None:
-    """Measure a tentative win again, alone, on fresh seeds and the hidden split."""
+    """Measure a tentative win, or a no-worse claim that holds, again: alone, on fresh seeds and the hidden split."""
     from org.lab import stacks
 
     home = call.home

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from org.evidence import judge, matching
 from org.evidence.judge import Budget, More
-from org.records import Charter, Contract, Outcome, RunResult, Scale, Verdict
+from org.records import KEPT, Charter, Contract, Outcome, RunResult, Scale, Verdict
 
 CONTROLS = ("flops",)
 PROBE = "probe"  # the arm of a short run that counts FLOPs: listed like any launch, an arm of no verdict
@@ -112,7 +112,7 @@ def _explained(verdict: Verdict, found: Plan, scale: Scale) -> Verdict:
         why = f"{said} of the baseline's at {found.budget.steps} steps: FLOPs do not follow the budget that finely; use a larger --scale"
         reasons = (why, *(r for r in reasons if r != unequal))
     reasons = (*reasons, sentence(found, scale))
-    return replace(verdict, reasons=(*reasons, UNSTACKED) if verdict.outcome in ("win", "holds") else reasons)
+    return replace(verdict, reasons=(*reasons, UNSTACKED) if verdict.outcome in KEPT else reasons)
 
 
 def _silent(arm: str, runs: list[RunResult], counted: RunResult | None) -> Ended | None:

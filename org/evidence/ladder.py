@@ -10,9 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from org.records import Contract, Rules, Verdict
+from org.records import KEPT, Contract, Rules, Verdict
 
-KEPT = ("win", "holds")
 State = Literal["open", "carried", "fell", "lost"]  # lost: by the org, so it showed nothing and may be filed again
 
 Contracts = Mapping[str, Contract]

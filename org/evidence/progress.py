@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from org.records import Contract, Metric, RunResult, Verdict
+from org.records import KEPT, Contract, Metric, RunResult, Verdict
 
 Kind = Literal["baseline", "kept", "discarded", "verified", "crash"]
 CAUSES = ("bank", "search kept", "search discarded", "search open", "verify", "promote", "crash")
@@ -71,7 +71,7 @@ def series(
 def kind_of(verdict: Verdict) -> Kind:
     if verdict.outcome in ("crash", "lost"):
         return "crash"
-    if verdict.outcome not in ("win", "holds"):
+    if verdict.outcome not in KEPT:
         return "discarded"
     return "verified" if verdict.tier == "verified" else "kept"
 

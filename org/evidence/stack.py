@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from org.evidence import ladder, stats
-from org.records import Contract, Record, Rules, Verdict
+from org.records import KEPT, Contract, Record, Rules, Verdict
 
 STACK_OF = 4  # tentative wins that are verified together
 # A removal's harm in standard errors, by the number of looks that are left: two of the stack's own seeds, all of them, as
@@ -150,7 +150,7 @@ def half_due(
     tried = {frozenset(c.members) for c in filed}
     for contract in filed:
         verdict = verdicts.get(contract.experiment)
-        if verdict is None or verdict.outcome in ("win", "lost"):
+        if verdict is None or verdict.outcome in (*KEPT, "lost"):
             continue
         is_half = any(set(contract.members) < set(other.members) for other in filed)
         for whole in after_failure(contract.members, is_half):
@@ -324,8 +324,8 @@ def credit(contract: Contract, member: str, verdict: Verdict, left: int) -> Cred
 
 def reported(verdict: Verdict, limit: float) -> float | None:
     """The effect to report of a head that this verdict moved: what was measured, less what passing at z >= `limit`
-    selects. None when the verdict has no effect."""
-    if verdict.effect is None or verdict.se is None:
+    selects. None when the verdict has no effect, and for a no-worse claim, which claims none."""
+    if verdict.effect is None or verdict.se is None or verdict.claim != "better":
         return None
     return stats.unselected(verdict.effect, verdict.se, limit)
 

@@ -21,7 +21,7 @@ from org.failpoint import failpoint
 from org.home import Home
 from org.lab import credits, gate, ledger, promotions, record, referee, runner, stacks, wants
 from org.lab import spec as specs
-from org.records import Charter, Contract, RunSpec, Verdict
+from org.records import KEPT, Charter, Contract, RunSpec, Verdict
 from org.world import devices, git, process
 
 
@@ -156,13 +156,14 @@ class Dispatcher:
         return step
 
     def _move_heads(self) -> list[str]:
-        """Heads follow verified wins; looks whether it is done already."""
+        """Heads follow what is verified; looks whether it is done already."""
         said = []
         book = self.ledger.refresh()
         moved = {row["experiment"] for row in book.moves if row.get("kind") == "head"}
         out = book.out()
         for name, verdict in list(book.verdicts.items()):
-            if (verdict.outcome, verdict.tier) != ("win", "verified") or name in moved or name in self._stale:
+            is_shown = verdict.outcome in KEPT and verdict.tier == "verified"
+            if not is_shown or name in moved or name in self._stale:
                 continue
             contract = book.experiments[name]
             if contract.control or name in out or name in book.retracted:

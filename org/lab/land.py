@@ -30,7 +30,7 @@ from org.failpoint import failpoint
 from org.home import Home
 from org.lab import landtext, ledger, record
 from org.lab.ledger import Book, Ledger
-from org.records import Charter
+from org.records import KEPT, Charter
 from org.world import git, graft
 from org.world.graft import Place
 
@@ -124,7 +124,7 @@ def _verified(home: Home, book: Book, program: str) -> list[Step]:
         raise BadInput(f"nothing is verified in {program}: its head went back to the base; `org results` says why")
     for step in steps:
         verdict = book.verdicts.get(step.experiment)
-        if verdict is None or (verdict.outcome, verdict.tier) != ("win", "verified"):
+        if verdict is None or verdict.outcome not in KEPT or verdict.tier != "verified":
             raise OrgError(f"{step.experiment} moved the head of {program} and is not verified; `org results --check`")
     problems = ledger.problems(home)
     if problems:

@@ -15,7 +15,7 @@ from org.home import Home
 from org.lab import gate, record
 from org.lab.ledger import Book, Ledger
 from org.lab.record import candidate_ref, main_ref, program_head, publish
-from org.records import Charter, Contract
+from org.records import KEPT, Charter, Contract
 from org.world import git
 
 VERIFY_SEED = 101  # verification seeds begin here, above every bank; programs on one base share its runs there
@@ -44,9 +44,9 @@ def stack(home: Home, program: str, by: str = "human") -> Contract | None:
 
 
 def verify(home: Home, experiment: str, by: str = "human") -> Contract:
-    """Re-measure one tentative win alone against its program's head, on fresh seeds; once on each head, since asking
-    again until it passes would be another claim. A control is measured under the same control. Raises BadInput when there is nothing to
-    verify."""
+    """Re-measure one tentative win, or one `no-worse` claim that holds, alone against its program's head, on fresh seeds;
+    once on each head, since asking again until it passes would be another claim. A control is measured under the same
+    control. Raises BadInput when there is nothing to verify."""
     charter = charters.load(home)
     with gate.filing(home):
         ledger = Ledger(home)
@@ -54,9 +54,9 @@ def verify(home: Home, experiment: str, by: str = "human") -> Contract:
         contract, verdict = book.experiments.get(experiment), book.verdicts.get(experiment)
         if contract is None:
             raise BadInput(f"{experiment} is not in the ledger; `org results` lists what is")
-        if verdict is None or verdict.outcome != "win" or verdict.tier != "tentative":
+        if verdict is None or verdict.outcome not in KEPT or verdict.tier != "tentative":
             said = f"{verdict.outcome} {verdict.tier or ''}".strip() if verdict else "not judged yet"
-            raise BadInput(f"{experiment} is {said}; only a tentative win can be verified")
+            raise BadInput(f"{experiment} is {said}; only a tentative win, or a claim that holds, can be verified")
         if why := book.out().get(experiment):
             raise BadInput(f"{experiment} {why}; it is not verified")
         head, _ = program_head(home, contract.program)
@@ -69,9 +69,10 @@ def verify(home: Home, experiment: str, by: str = "human") -> Contract:
         if not members:
             raise BadInput(f"{experiment} no longer merges with the head of {contract.program}; file it again there")
         why = f"verification of {experiment} alone"
-        runs = stacks.verification_runs(charter.rules, members)
+        # a harm is excluded by as many runs as excluded it before
+        runs = max(stacks.verification_runs(charter.rules, members), 0 if contract.claim == "better" else verdict.n)
         return _file_verification(
-            home, ledger, charter, contract.program, by, members, tree, why, runs, contract.control
+            home, ledger, charter, contract.program, by, members, tree, why, runs, contract.control, contract.claim
         )
 
 
@@ -165,6 +166,7 @@ def _file_verification(
     why: str,
     runs: int,
     control: str = "",
+    claim: str = "better",
 ) -> Contract:
     book = ledger.book
     gate.check_devices(home, charter, book.experiments[members[0]].scale)
@@ -176,7 +178,7 @@ def _file_verification(
     draft = Contract(
         experiment="E????",
         why=why,
-        claim="better",
+        claim=claim,
         expect=sum(v.effect or 0.0 for v in (book.verdicts[m] for m in members)),
         seat=by,
         program=program,

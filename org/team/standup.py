@@ -17,14 +17,13 @@ from org.evidence import predictions
 from org.evidence import stack as stacks
 from org.home import Home
 from org.lab import credits
-from org.records import Charter, Contract, Letter, RunResult, Verdict
+from org.records import KEPT, Charter, Contract, Letter, RunResult, Verdict
 from org.team import ideas, mail, roster
 from org.team.prose import Reader, cell, quote
 
 if TYPE_CHECKING:
     from org.lab.ledger import Book
 
-KEPT = ("win", "holds")
 REFUTED = ("null", "loss", "crash", "invalid")
 REVIEW = "## Review"
 REVIEW_HINT = (

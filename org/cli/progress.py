@@ -78,7 +78,7 @@ def heartbeat(home: Home, book: Any) -> str:
     from org.evidence import progress
     from org.lab import follow as lab
 
-    best = progress.best(book.verdicts, book.experiments, book.retracted)
+    best = progress.best(book.verdicts, book.experiments, book.retracted, book.wins)
     busy = [d for d in lab.device_table(home, book) if d["run"]]
     parts = [f"{len(book.results)} runs done", f"{len(busy)} training", f"{len(book.open())} waiting for a verdict"]
     for tier in ("verified", "tentative"):

@@ -45,7 +45,7 @@ def collect(home: Home) -> dict[str, Any]:
         "seats": states.states(home, book),
         "devices": follow.device_table(home, book),
         "queue": follow.queue(home, book),
-        "best": progress.best(book.verdicts, book.experiments, book.retracted),
+        "best": progress.best(book.verdicts, book.experiments, book.retracted, book.wins),
         "runs": len(book.results),
     }
 

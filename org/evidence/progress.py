@@ -78,25 +78,28 @@ def kind_of(verdict: Verdict) -> Kind:
 
 def best(
     verdicts: Mapping[str, Verdict],
-    contracts: Mapping[str, Contract] | None = None,
+    contracts: Mapping[str, Contract],
     retracted: Collection[str] = (),
+    wins: Mapping[str, tuple[str, float]] | None = None,
 ) -> dict[str, dict[str, Any] | None]:
-    """The largest win of each tier that was not retracted, as `status --json` shows it; None where there is none."""
+    """The largest win of each tier that was not retracted, as `status --json` shows it; None where there is none.
+    wins: name -> (tier, effect) where that is known without parsing; else the verdicts are asked."""
+    if wins is None:
+        wins = {n: (v.tier, v.effect) for n, v in verdicts.items() if v.outcome == "win" and v.tier and v.effect}
     found: dict[str, dict[str, Any] | None] = {"tentative": None, "verified": None}
-    for name, verdict in verdicts.items():
-        if verdict.outcome != "win" or verdict.tier is None or verdict.effect is None or name in retracted:
+    for name in sorted(wins, key=lambda name: -abs(wins[name][1])):
+        tier = wins[name][0]
+        if found.get(tier) or name in retracted or (name in contracts and contracts[name].control):
             continue
-        if contracts and name in contracts and contracts[name].control:
-            continue
-        known = found[verdict.tier]
-        if known is None or abs(verdict.effect) > abs(known["effect"]):
-            found[verdict.tier] = {
-                "experiment": name,
-                "effect": verdict.effect,
-                "se": verdict.se,
-                "tier": verdict.tier,
-                "description": contracts[name].description if contracts and name in contracts else "",
-            }
+        found[tier] = {
+            "experiment": name,
+            "effect": verdicts[name].effect,
+            "se": verdicts[name].se,
+            "tier": tier,
+            "description": contracts[name].description if name in contracts else "",
+        }
+        if all(found.values()):
+            break
     return found
 
 

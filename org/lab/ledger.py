@@ -31,6 +31,8 @@ SEAL = re.compile(rb'(\{.*), "sum": "([0-9a-f]{16})"\}', re.DOTALL)
 HEAD = re.compile(
     rb'\{"seq": \d+, "kind": "(experiment|launch|result|verdict)", "key": "\1:([\w/.-]+)", "t": "([^"]*)"'
 )
+# and how a verdict that is a win goes on: the largest is found without parsing the rest of them
+WIN = re.compile(rb'"outcome": "win", "tier": "(\w+)", "claim": "[^"]*", "effect": (-?[\d.]+(?:e[-+]?\d+)?), ')
 ENVELOPE = ("seq", "kind", "key", "t", "org", "sum")
 TSV_COLUMNS = (
     "commit",
@@ -115,11 +117,13 @@ class Book:
         self.results: Facts[RunResult] = Facts(self.rows, RunResult.from_dict)
         self.verdicts: Facts[Verdict] = Facts(self.rows, Verdict.from_dict)
         self.verdict_times: dict[str, str] = {}
+        self.wins: dict[str, tuple[str, float]] = {}  # experiment -> tier and effect
         self.heads: dict[str, dict[str, Any]] = {}  # program -> its last `head` line that no retraction undid
         self.retracted: dict[str, dict[str, Any]] = {}  # experiment -> the line that retracts it
         self.moves: list[dict[str, Any]] = []  # `head` and `credit` lines, in their order
         self.refusals: list[dict[str, Any]] = []
         self.org: list[dict[str, Any]] = []  # launches and stops of the organisation
+        self.kept: tuple[str | None, dict[str, str]] | None = None  # what the record holds, when last looked at
         self.table: dict[tuple[str, bool], str] = {}  # rows of results.tsv, made so far
 
     def open(self) -> list[Contract]:
@@ -133,6 +137,8 @@ class Book:
         if head:  # one of ours, as nearly all are: it says what it is about before it says the rest
             kind, name, moment = (part.decode() for part in head.groups())
             self._put(kind, name, moment)
+            if kind == "verdict" and (won := WIN.search(line, head.end(), head.end() + 400)):  # type: ignore[arg-type]
+                self.wins[name] = won[1].decode(), float(won[2])
             self.rows.append(line)
             return f"{kind}:{name}"
         try:
@@ -148,6 +154,8 @@ class Book:
                 self._put(kind, row["run"], row["t"])
             case "experiment" | "verdict" as kind:
                 self._put(kind, row["experiment"], row["t"])
+                if row.get("outcome") == "win" and row.get("tier") and row.get("effect") is not None:
+                    self.wins[row["experiment"]] = row["tier"], row["effect"]
             case "head" | "credit" as kind:
                 self.moves.append(row)
                 if row.get("retracts"):
@@ -261,13 +269,27 @@ def commit(home: Home, book: Book, metric: str = "metric") -> None:
     table = tsv(book, metric)
     files.replace(home.results_tsv, table)
     with files.locked(home.leases / "ledger-commit"):
-        parent = git.resolve(home.record, BRANCH)
-        kept = {e.path: e.sha for e in git.list_tree(home.record, parent)} if parent else {}
-        parts = sum(path.startswith("ledger/") for path in kept)
-        changed = {"results.tsv": table.encode(), **_parts(home, max(0, parts - 1))}
-        changed = {path: data for path, data in changed.items() if kept.get(path) != git.blob_sha(data)}
-        if changed:
-            git.commit_files(home.record, BRANCH, parent, changed, f"ledger: {len(book.rows)} lines")
+        for _ in range(2):
+            parent, kept = book.kept or _kept(home)
+            parts = sum(path.startswith("ledger/") for path in kept)
+            changed = {"results.tsv": table.encode(), **_parts(home, max(0, parts - 1))}
+            shas = {path: git.blob_sha(data) for path, data in changed.items()}
+            changed = {path: data for path, data in changed.items() if kept.get(path) != shas[path]}
+            if not changed:
+                return
+            try:
+                made = git.commit_files(home.record, BRANCH, parent, changed, f"ledger: {len(book.rows)} lines")
+            except git.RefMoved:  # another process kept it since: look again
+                book.kept = None
+                continue
+            book.kept = made, {**kept, **shas}
+            return
+
+
+def _kept(home: Home) -> tuple[str | None, dict[str, str]]:
+    """The record's last copy: its commit, and the sha of each file."""
+    parent = git.resolve(home.record, BRANCH)
+    return parent, {e.path: e.sha for e in git.list_tree(home.record, parent)} if parent else {}
 
 
 def _parts(home: Home, since: int) -> dict[str, bytes]:

@@ -55,7 +55,7 @@ def of_ledger(book: Book, charter: Charter) -> dict[str, Any]:
     steps = progress.series(book.verdicts, runs, start, charter.metric, book.experiments, book.retracted)
     return {
         "metric": {"name": charter.metric.name, "direction": charter.metric.direction},
-        "best": progress.best(book.verdicts, book.experiments, book.retracted),
+        "best": progress.best(book.verdicts, book.experiments, book.retracted, book.wins),
         "runs": len(book.results),
         "verdicts": [_verdict(book, name) for name in reversed(list(book.verdicts)[-LATEST:])],
         "progress": {

@@ -116,20 +116,27 @@ def commit(git_dir: Path, tree: str, parents: Sequence[str], message: str, when:
     return gitcall.output(git_dir, *arguments, "-F", "-", stdin=text.encode(), env=dates).decode().strip()
 
 
-def commit_files(git_dir: Path, ref: str, parent: str | None, files: Mapping[str, bytes], message: str) -> None:
-    """Put `files` over the tree of `parent`, commit it and point `ref` there, in one process. Raises RefMoved, with
-    nothing changed, when `ref` is not at `parent` any more."""
+def commit_files(git_dir: Path, ref: str, parent: str | None, files: Mapping[str, bytes], message: str) -> str:
+    """Put `files` over the tree of `parent`, commit it and point `ref` there, in one process; returns the commit. Raises
+    RefMoved, with nothing changed, when `ref` is at what the commit would not follow."""
     text = message.encode()
-    feed = b"commit %s\ncommitter org <org@localhost> now\ndata %d\n%s\n" % (rev(ref).encode(), len(text), text)
+    feed = b"commit %s\nmark :1\ncommitter org <org@localhost> now\ndata %d\n%s\n" % (
+        rev(ref).encode(),
+        len(text),
+        text,
+    )
     feed += b"from %s\n" % rev(parent).encode() if parent else b""
     for path, data in files.items():
         feed += b"M 100644 inline %s\ndata %d\n%s\n" % (_path_bytes(path), len(data), data)
     try:
-        gitcall.output(git_dir, "fast-import", "--quiet", "--done", "--date-format=now", stdin=feed + b"done\n")
+        said = gitcall.output(
+            git_dir, "fast-import", "--quiet", "--done", "--date-format=now", stdin=feed + b"get-mark :1\ndone\n"
+        )
     except GitError as error:
         if (now := ref_value(git_dir, ref)) != parent:
             raise RefMoved(f"{ref} is at {(now or 'nothing')[:12]}, not at {(parent or 'nothing')[:12]}") from error
         raise
+    return said.decode().strip()
 
 
 def blob_sha(data: bytes) -> str:

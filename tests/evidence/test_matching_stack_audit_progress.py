@@ -210,7 +210,7 @@ def test_progress_keeps_claimed_and_verified_apart() -> None:
 
     best = progress.best(verdicts, contracts)
     assert best["tentative"]["experiment"] == "E0004" and best["verified"]["experiment"] == "E0005"
-    assert progress.best({}) == {"tentative": None, "verified": None}
+    assert progress.best({}, {}) == {"tentative": None, "verified": None}
 
     spent = progress.device_time(task.results, verdicts)
     assert sum(spent.values()) == pytest.approx(task.clock_s)

@@ -221,3 +221,29 @@ def test_what_the_record_has_kept_is_not_written_again(tiny_home: Home, monkeypa
     before = git.resolve(tiny_home.record, ledger.BRANCH)
     ledger.commit(tiny_home, again.refresh())
     assert git.resolve(tiny_home.record, ledger.BRANCH) == before, "nothing new makes no commit"
+
+
+def test_two_processes_keep_the_ledger_in_turn(tiny_home: Home) -> None:
+    record.ensure_record(tiny_home, charters.load(tiny_home))
+    writers = [ledger.Ledger(tiny_home), ledger.Ledger(tiny_home)]
+    for i in range(6):
+        writers[i % 2].append("org", f"org:test-{i}", {"event": "test", "number": i})
+        ledger.commit(tiny_home, writers[i % 2].refresh())
+    assert ledger.kept_lines(tiny_home) == tiny_home.ledger.read_bytes().splitlines()
+    assert ledger.problems(tiny_home) == []
+
+
+def test_wins_are_known_without_parsing_their_lines(measured: Home) -> None:
+    lazy, whole = ledger.read(measured), ledger.Book()
+    for line in measured.ledger.read_bytes().splitlines():
+        whole.add(json.loads(line))
+    assert (
+        lazy.wins
+        == whole.wins
+        == {
+            n: (v.tier, v.effect)
+            for n, v in whole.verdicts.items()
+            if v.outcome == "win" and v.tier and v.effect is not None
+        }
+    )
+    assert lazy.wins, "the fixture has a win"

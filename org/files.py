@@ -19,6 +19,7 @@ from org.errors import BadInput, Busy
 
 MAX_YAML_BYTES = 256 * 1024
 MAX_YAML_DEPTH = 20
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as mkstemp ends the names that `replace` gives
 PROBE_S = 0.3  # as long a lock is asked for again that others only look at
 
 
@@ -55,6 +56,20 @@ def replace(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def sweep(folder: Path, older_s: float = 60.0) -> None:
+    """Remove the temporary files that killed callers of `replace` left in `folder`. A write takes milliseconds, so what is
+    older than a minute has nobody; with `older_s=0.0` the caller knows that nobody writes there."""
+    before = time.time() - older_s
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if not _TEMPORARY.fullmatch(path.name):
+            continue
+        try:
+            if path.lstat().st_mtime <= before:
+                path.unlink()
+        except OSError:
+            continue  # renamed meanwhile, or a folder of somebody's
 
 
 def replace_json(path: Path, value: Any) -> None:

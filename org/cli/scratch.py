@@ -47,6 +47,7 @@ def scratch(home: Home, seat: Seat, argv: Sequence[str], is_json: bool, limit_s:
     lease = devices.lease(home.lease(device.name), device)
     try:
         devices.write_holder(lease, {"run": "a scratch try", "seat": seat.name})
+        process.set_subreaper()
         keeper = guard.start(lease)
     finally:
         os.close(lease)  # from here on the guard alone holds the device
@@ -56,7 +57,7 @@ def scratch(home: Home, seat: Seat, argv: Sequence[str], is_json: bool, limit_s:
     try:
         ended = keeper.run(command, environment, Path(seat.worktree), log, limit_s)
     except guard.GuardLost:
-        process.kill_all(lambda: process.find_marked(home.lease_marker(device.name)), limit_s=10)
+        process.end_tree(os.getpid(), grace_s=0.0)  # not by the marker: another run may have the device by now
         raise
     finally:
         keeper.end()

@@ -106,6 +106,7 @@ class Credits:
         elif at != leaving.without:
             return []
         publish(self.home)
+        failpoint("credits.published")
         record.note_head(self.home, owing.program)
         head = book.heads[owing.program]
         before = head.get("effect")

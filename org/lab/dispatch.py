@@ -19,7 +19,7 @@ from org.errors import LeaseHeld
 from org.evidence import control, judge
 from org.failpoint import failpoint
 from org.home import Home
-from org.lab import credits, gate, ledger, promotions, record, referee, runner, stacks, wants
+from org.lab import credits, gate, ledger, mend, promotions, record, referee, runner, stacks, wants
 from org.lab import spec as specs
 from org.records import KEPT, Charter, Contract, RunSpec, Verdict
 from org.world import devices, git, process
@@ -35,6 +35,7 @@ class Dispatcher:
         self.promotions = promotions.Promotions(home, self.ledger)
         self.devices = devices.of_one_kind(home)
         self._base: tuple[str, str] | None = None
+        self._is_first = True  # tick; whoever dispatched before may have been killed anywhere
         self._judged: dict[str, tuple[int, judge.More]] = {}
         self._candidates: dict[
             str, tuple[str, ...]
@@ -49,12 +50,15 @@ class Dispatcher:
         fits = [name for name, scale in charter.scales.items() if scale.devices <= len(self.devices)]
         settings = {name: specs.setting(charter, name, self.devices[0].kind) for name in fits}
         steps, news = self._judge(charter, settings)
+        failpoint("dispatch.judged")
         news += self._move_heads()
         news += self.promotions.step(charter)
         owed, credited = self._credit(charter, settings)
         news += credited
-        if news:
+        failpoint("dispatch.acted")
+        if news or (self._is_first and not mend.is_told(self.home, self.ledger.refresh())):
             ledger.commit(self.home, self.ledger.refresh(), charter.metric.name)
+        self._is_first = False
         said += news
         if allow_new:
             said += self._start(charter, base, steps, settings, owed)
@@ -71,6 +75,7 @@ class Dispatcher:
         if self._base is None:
             commit = record.ensure_record(self.home, charter)
             referee.ensure_splits(self.home, charter, commit)
+            mend.mend(self.home, self.ledger.refresh())
             self._base = commit, git.tree_of(self.home.record, commit)
         return self._base
 
@@ -87,14 +92,28 @@ class Dispatcher:
                 continue  # it never began; the same id is used again
             if result is None:
                 spec = RunSpec.from_dict(files.read_json(folder / "spec.json"))
-                process.kill_all(lambda of=spec: runner.survivors(self.home, of), limit_s=10)  # type: ignore[misc]
+                self._end_survivors(spec.device)
+                failpoint("dispatch.lost")
                 lost = runner.lost(spec, "its runner was killed; the run is repeated with the same seed")
                 files.replace_json(folder / "result.json", lost.to_dict())
                 result = lost.to_dict()
             failpoint("dispatch.reap")
             self.ledger.append("result", f"result:{run}", result)
+            mend.tidy(self.home, run)
             said.append(f"{run} {result['status']}: {result['reason']}")
         return said
+
+    def _end_survivors(self, device: str) -> None:
+        """Processes of a run whose runner and guard are dead. Whoever has the device by now ended them when it took it,
+        and carries the same marker: it must not be touched."""
+        for name in device.split("+"):
+            lease = files.try_lock(self.home.lease(name))
+            if lease is None:
+                continue
+            try:
+                process.kill_all(lambda of=name: process.find_marked(self.home.lease_marker(of)), limit_s=10)  # type: ignore[misc]
+            finally:
+                os.close(lease)
 
     def _open_runs(self, book: ledger.Book) -> list[str]:
         """Runs with a folder or a launch line and no result line."""
@@ -258,6 +277,7 @@ class Dispatcher:
             if lock is None:
                 raise LeaseHeld(f"{spec.run} is running already")
             try:
+                failpoint("dispatch.lease")
                 files.replace_json(self.home.run(spec.run) / "spec.json", spec.to_dict())
                 for lease in leases:
                     devices.write_holder(lease, {"run": spec.run, "seat": want.seat, "since": files.utc_now()})
@@ -269,6 +289,7 @@ class Dispatcher:
                     log=self.home.run(spec.run) / "runner.txt",
                     pass_fds=(lock, *leases),
                 )
+                failpoint("dispatch.spawned")
             finally:
                 os.close(lock)
         finally:

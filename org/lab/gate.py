@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -135,6 +136,7 @@ def _submit(
     if dry:
         return replace(draft, seeds=_search_seeds(charter, book, draft, 1))
     filed = file(home, ledger, draft, charter)
+    failpoint("gate.filed")
     _give_back(home, seat, filed, found_there, texts)
     return filed
 
@@ -392,7 +394,9 @@ def _record_refusal(ledger: Ledger, seat: Seat, why: str, found: list[Violation]
 
 def file(home: Home, ledger: Ledger, draft: Contract, charter: Charter) -> Contract:
     """Number it, pin its commit for ever, write the contract, and only then the ledger line that makes it real."""
+    _take_back(home, ledger.refresh())
     number, name = _allocate(home)
+    failpoint("gate.allocated")
     filed = replace(draft, experiment=name)
     if filed.stage == "search":
         filed = replace(filed, seeds=_search_seeds(charter, ledger.book, filed, number))
@@ -408,6 +412,18 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items() if v not in (None, (), [], "")}
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _take_back(home: Home, book: Book) -> None:
+    """A filer killed before its ledger line left a number that names nothing: its ref and its folder go, and the next one
+    has the number. The caller is the one filer there is."""
+    for folder in sorted(home.experiments.iterdir()) if home.experiments.is_dir() else ():
+        name = folder.name
+        if name == BANK or name in book.experiments or not EXPERIMENT_PATTERN.fullmatch(name):
+            continue
+        if {path.name for path in folder.iterdir() if not path.name.startswith(".")} <= {"contract.yaml"}:
+            git.delete_ref(home.record, f"refs/org/experiments/{name}")
+            shutil.rmtree(folder)
 
 
 def _allocate(home: Home) -> tuple[int, str]:
@@ -447,6 +463,7 @@ def _give_back(
     root = Path(seat.worktree)
     try:
         git.fetch(home.hub, home.record, [f"+refs/org/experiments/{filed.experiment}:{branch}"])
+        failpoint("gate.given")
         for path, data in texts.items():
             if data is not None and data != read[path] and _read_plain(root, path) == read[path]:
                 files.replace(root / path, data)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from org.errors import OrgError
+from org.failpoint import failpoint
 from org.world import confine, process
 
 LOG_LIMIT = 2_000_000  # bytes kept of one log
@@ -99,6 +100,7 @@ def start(*leases: int) -> Guard:
         for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(sign, signal.SIG_IGN)  # the lifeline decides when to end, so that the tree ends first
         process.set_subreaper()
+        failpoint("guard.start")
         _serve(theirs)
         status = 0
     finally:
@@ -116,6 +118,7 @@ def _serve(lifeline: socket.socket) -> None:
         if answer is None:
             return
         _send(lifeline, asdict(answer))
+        failpoint("guard.answered")
 
 
 def _run_one(
@@ -147,6 +150,7 @@ def _run_one(
         why = error.strerror if isinstance(error, OSError) else "cannot be confined"
         return Ended(127, False, time.monotonic() - begun, 0.0, f"{argv[0]}: {why}")
     os.close(writer)
+    failpoint("guard.begun")
     tail, timed_out, returncode, usage = bytearray(), False, None, None
     with Path(log).open("wb", buffering=0) as file:
         kept, is_open = 0, True
@@ -168,6 +172,7 @@ def _run_one(
             if timed_out and returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
+        failpoint("guard.ended")
         process.end_tree(os.getpid(), grace_s=0.2)
         _sweep(_shared_memory() - shared)
         os.set_blocking(reader, False)

@@ -56,8 +56,7 @@ def ensure_record(home: Home, charter: Charter) -> str:
             base = git.commit(home.record, tree, [], f"base: {charter.code} as imported")
             git.update_ref(home.record, BASE, base)
         failpoint("gate.record")
-        if not (home.hub / "HEAD").is_file():
-            git.init_bare(home.hub, precious=True)
+        git.init_bare(home.hub, precious=True)  # also one whose maker was killed half-way
     return base
 
 
@@ -69,6 +68,7 @@ def ensure_program(home: Home, slug: str) -> str:
     with files.locked(home.leases / "record"):
         if git.resolve(home.record, ref) is None:
             git.update_ref(home.record, ref, base)
+            failpoint("record.program")
     note_head(home, slug)
     publish(home)
     head = git.resolve(home.record, ref)

@@ -27,6 +27,7 @@ from typing import Any, NoReturn, Self
 
 from org import files
 from org.errors import OrgError
+from org.failpoint import failpoint
 from org.home import Home
 from org.lab import logits, runner
 from org.records import Charter, RefereeSpec, RunSpec
@@ -48,10 +49,12 @@ def main(argv: list[str]) -> int:
     assert spec.referee is not None
     rules = RefereeSpec.from_dict(spec.referee)
     process.set_subreaper()
+    failpoint("referee.start")
     try:
         score = _score(home, folder, spec, rules)
     except CannotScore as error:
         score = {"status": "invalid", "reason": files.printable(str(error), 300)}
+    failpoint("referee.scored")
     print(json.dumps(score))
     return 0
 
@@ -98,6 +101,7 @@ def _score(home: Home, folder: Path, spec: RunSpec, rules: RefereeSpec) -> dict[
             scores = child.scores(np.stack([probe.tokens for probe in batch]))
             for number, probe in enumerate(batch):
                 probe.logits = child.memory.at(scores, number, probe.positions)
+    failpoint("referee.probed")
     with _Child(home, folder, spec, rules, vocab, "scoring") as child:
         where = child.memory.where
         found, worst = _bits_per_byte(np, child, rows, byte_counts, probes, spec.seed)
@@ -270,6 +274,7 @@ class _Child:
         """(rows, seq_len) int64 -> a snapshot of the logits; `memory` takes losses and rows from it."""
         self._tokens[:] = tokens
         self._control.sendall(b"b")
+        failpoint("referee.asked")
         self._expect(b"d")
         return self.memory.snapshot()
 

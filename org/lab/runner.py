@@ -62,6 +62,7 @@ def main(argv: list[str]) -> int:
     keeper: guard.Guard | None = None
     try:
         signal.signal(signal.SIGTERM, _stop)
+        process.set_subreaper()
         launched = {"run": run, "experiment": spec.experiment, "device": spec.device, "seed": spec.seed}
         ledger.append("launch", f"launch:{run}", {**launched, "stage": spec.stage})
         failpoint("runner.launched")
@@ -76,7 +77,8 @@ def main(argv: list[str]) -> int:
             keeper.end()
         result = lost(spec, STOPPED)
     except guard.GuardLost:
-        process.kill_all(lambda: survivors(home, spec), limit_s=10)
+        # its orphans are this process's children; the marker would also name the run that has the device by now
+        process.end_tree(os.getpid(), grace_s=0.0)
         result = lost(spec, "the run's guard was killed; the run is repeated with the same seed")
     except OrgError as error:
         result = lost(spec, str(error))
@@ -85,6 +87,7 @@ def main(argv: list[str]) -> int:
     files.replace_json(folder / "result.json", result.to_dict())
     failpoint("runner.result")
     ledger.append("result", f"result:{run}", result.to_dict())
+    failpoint("runner.recorded")
     for made in FOLDERS:
         shutil.rmtree(folder / made, ignore_errors=True)
     _status(folder, "done")
@@ -99,11 +102,13 @@ def _run(home: Home, folder: Path, spec: RunSpec, keeper: guard.Guard) -> RunRes
         (folder / made).mkdir(parents=True)
     _status(folder, "export")
     lay_out(home, spec, work)
+    failpoint("runner.laid")
     _status(folder, "train")
     environment = {**spec.env, **private_environment(spec.env, private), "RUN_OUT": str(out)}
     command = [part.replace("{out}", str(out)) for part in spec.command]
     walls = walls_of(home, spec, read=[], write=[work, out, private])
     trained = keeper.run(command, environment, work, folder / "log.txt", spec.deadline_s, walls)
+    failpoint("runner.trained")
     _status(folder, "check")
     facts: dict[str, Any] = {"total_s": trained.wall_s, "vram_mb": trained.peak_mb, "cpu_s": trained.cpu_s}
     facts["probes"] = {"isolation": confine.level()}
@@ -127,7 +132,6 @@ def _run(home: Home, folder: Path, spec: RunSpec, keeper: guard.Guard) -> RunRes
             return _result(spec, status="crash", reason=f"{spec.metric} is {value}", **facts)
         return _result(spec, status="ok", metric=float(value), trust="reported", **facts)
     _status(folder, "score")
-    failpoint("runner.trained")
     scored = keeper.run(
         [sys.executable, "-m", "org.lab.referee", str(home.root), spec.run],
         {**_own_environment(), **{k: v for k, v in spec.env.items() if k.startswith(("OMP", "MKL", "ORG_", "CUDA"))}},
@@ -260,11 +264,6 @@ def _result(spec: RunSpec, **facts: Any) -> RunResult:
             **facts,
         }
     )
-
-
-def survivors(home: Home, spec: RunSpec) -> list[int]:
-    """Processes of a run on any of this run's devices."""
-    return [pid for device in spec.devices for pid in process.find_marked(home.lease_marker(device))]
 
 
 def lost(spec: RunSpec, reason: str) -> RunResult:

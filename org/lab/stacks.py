@@ -87,7 +87,9 @@ def rebuild_candidate(home: Home, book: Book, program: str) -> list[str]:
         what = ", ".join(members) or "nothing yet"
         commit = git.commit(home.record, tree, [head], f"candidate: {what} on {head[:7]}")
         git.update_ref(home.record, candidate_ref(program), commit, old)
-        publish(home)
+        failpoint("stacks.candidate")
+    if git.resolve(home.hub, candidate_ref(program)) != git.resolve(home.record, candidate_ref(program)):
+        publish(home)  # also what a killed one did not get to
     return [name for name in wanted if name not in members]
 
 
@@ -101,6 +103,7 @@ def move_head(home: Home, ledger: Ledger, contract: Contract) -> bool:
     elif at != contract.commit:
         return False
     publish(home)
+    failpoint("stacks.published")
     record.note_head(home, contract.program)
     rules = charters.load(home).rules
     verdict = ledger.book.verdicts[contract.experiment]

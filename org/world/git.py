@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from org.errors import BadInput
+from org.failpoint import failpoint
 from org.files import locked
 from org.world import gitcall
 from org.world.gitcall import GitError, rev
@@ -65,9 +66,15 @@ def init_bare(git_dir: Path, precious: bool = False) -> None:
             gitcall.run(
                 ["init", "--quiet", "--bare", "--template=", "--object-format=sha1", "-b", "main", "--", str(place)]
             )
-        if precious:
+        failpoint("git.made")
+        if precious and not _is_precious(place):
             gitcall.output(git_dir, "config", "core.repositoryFormatVersion", "1")
             gitcall.output(git_dir, "config", "extensions.preciousObjects", "true")
+
+
+def _is_precious(git_dir: Path) -> bool:
+    config = git_dir / "config"
+    return config.is_file() and b"preciousobjects" in config.read_bytes().lower()
 
 
 def is_repository(path: Path) -> bool:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from whole import age, assert_whole, wait_until
 
 from org import charter as charters
 from org import files
@@ -129,7 +130,9 @@ def test_no_member_leaves_under_a_verification_that_is_open(tiny_home, stacked) 
     assert dispatcher.credits._take_out(charters.load(tiny_home), owing, gone) == []
 
 
-@pytest.mark.parametrize("point", ["credits.credit", "ledger.credit", "credits.head", "ledger.head:2"])
+@pytest.mark.parametrize(
+    "point", ["credits.credit", "ledger.credit", "credits.head", "credits.published", "ledger.head:2"]
+)
 def test_a_dispatcher_killed_while_it_credits_writes_each_line_once(tiny_home, stacked, point) -> None:
     (good, useless), _ = stacked(GOOD, USELESS)
     code = (
@@ -148,6 +151,11 @@ def test_a_dispatcher_killed_while_it_credits_writes_each_line_once(tiny_home, s
     assert sorted(row["member"] for row in lines(book, "credit")) == sorted([good, useless])
     assert [row.get("removed") for row in lines(book, "head")] == [None, [useless]]
     assert record.program_head(tiny_home, "main")[0] == book.heads["main"]["commit"]
+    age(tiny_home)
+    last = dispatch.Dispatcher(tiny_home)
+    last.tick(allow_new=False)
+    wait_until(lambda: not last.running())
+    assert_whole(tiny_home)
     assert len({(r.tree, r.seed) for r in book.results.values() if r.status == "ok"}) == len(
         [r for r in book.results.values() if r.status == "ok"]
     )

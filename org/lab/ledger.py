@@ -16,7 +16,7 @@ from typing import Any, TypeVar, overload
 
 from org import files
 from org.errors import OrgError
-from org.evidence import ladder
+from org.evidence import clock, ladder
 from org.failpoint import failpoint
 from org.home import Home
 from org.records import KEPT, Contract, RunResult, Verdict
@@ -382,6 +382,7 @@ def problems(home: Home) -> list[dict[str, Any]]:
     found += _tip_problems(home, lines, rows, has_sums)
     found += _record_problems(home, lines)
     found += _file_problems(home, rows)
+    found += [_problem(line, what) for line, what in clock.problems(rows)]
     return sorted(found, key=lambda p: p["line"])
 
 

@@ -16,6 +16,7 @@ import os
 import random
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -42,6 +43,10 @@ class CannotScore(OrgError):
     """The checkpoint cannot be scored; the message says why in one line."""
 
 
+class ModelKilled(OrgError):
+    """A signal ended the model's process."""
+
+
 def main(argv: list[str]) -> int:
     home = Home(Path(argv[0]))
     folder = home.run(argv[1])
@@ -54,6 +59,10 @@ def main(argv: list[str]) -> int:
         score = _score(home, folder, spec, rules)
     except CannotScore as error:
         score = {"status": "invalid", "reason": files.printable(str(error), 300)}
+    except ModelKilled as error:
+        # see runner.is_base: the org cannot tell who killed it, and repeats only what gains nothing by it
+        lost = {"status": "lost", "reason": runner.KILLED.format("model")}
+        score = lost if runner.is_base(spec) else {"status": "crash", "reason": str(error)}
     failpoint("referee.scored")
     print(json.dumps(score))
     return 0
@@ -219,6 +228,8 @@ class _Child:
     """A fresh process of the model behind walls of its own, and the memory shared with it. It sees the commit, the
     checkpoint and what it is asked; what it writes is gone when it ends."""
 
+    PATIENCE_S = 10.0  # with one that said what it should not
+
     def __init__(self, home: Home, folder: Path, spec: RunSpec, rules: RefereeSpec, vocab: int, name: str) -> None:
         self.vocab, self.rows = vocab, rules.rows
         self._shape = (rules.rows, rules.seq_len, vocab)
@@ -228,7 +239,7 @@ class _Child:
     def __enter__(self) -> Self:
         self.memory: logits.Logits = logits.memory(self._shape, self._spec.device)
         self._start()
-        if self._control.recv(1) != b"m":
+        if self._answer() != b"m":
             if self.memory.where == "host":
                 self._fail()
             self.__exit__()
@@ -273,17 +284,32 @@ class _Child:
     def scores(self, tokens: Any) -> Any:
         """(rows, seq_len) int64 -> a snapshot of the logits; `memory` takes losses and rows from it."""
         self._tokens[:] = tokens
-        self._control.sendall(b"b")
+        try:
+            self._control.sendall(b"b")
+        except OSError:
+            pass  # it ended between two batches; what it answers now says how
         failpoint("referee.asked")
         self._expect(b"d")
         return self.memory.snapshot()
 
     def _expect(self, answer: bytes) -> None:
-        if self._control.recv(1) != answer:
+        if self._answer() != answer:
             self._fail()
 
+    def _answer(self) -> bytes:
+        try:
+            return self._control.recv(1)
+        except OSError:
+            return b""  # reset: it ended with a batch unread
+
     def _fail(self) -> NoReturn:
-        self._process.wait(timeout=30)
+        try:
+            ended = self._process.wait(timeout=self.PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise CannotScore("the model closed its channel and lives on") from None
+        if ended < 0:
+            name = signal.Signals(ended * -1).name
+            raise ModelKilled(f"the model was ended by {name} while it was scored; was there memory enough?")
         lines = (self._folder / "model.txt").read_text(errors="replace").strip().splitlines()
         raise CannotScore(f"the checkpoint does not load and run: {lines[-1] if lines else 'no output'}")
 

@@ -35,6 +35,7 @@ from org.world import confine, git, process
 
 REFEREE_DEADLINE_S = 600.0
 STOPPED = "stopped with the org; the run is repeated with the same seed"
+KILLED = "the base's {} was killed, for want of memory or from outside; the run is repeated with the same seed"
 COUNTS = {"params": "params", "steps": "steps", "tokens": "tokens"}  # key of the summary -> field of the result
 AMOUNTS = {"flops_total": "flops", "first_step_s": "first_step_s", "train_s": "train_s", "compile_s": "compile_s"}
 FOLDERS = ("work", "out", "private", "scored")  # of a run, while it runs
@@ -114,6 +115,8 @@ def _run(home: Home, folder: Path, spec: RunSpec, keeper: guard.Guard) -> RunRes
     facts["probes"] = {"isolation": confine.level()}
     if trained.timed_out:
         return _result(spec, status="timeout", reason=f"passed its deadline of {spec.deadline_s:g} s", **facts)
+    if trained.returncode == -signal.SIGKILL and is_base(spec):
+        return _result(spec, status="lost", reason=KILLED.format("trainer"), **facts)
     if trained.returncode != 0:
         last = files.printable(trained.last_line(), 200)
         return _result(spec, status="crash", reason=f"exit {trained.returncode}: {last}", **facts)
@@ -171,16 +174,22 @@ def private_environment(env: dict[str, str], private: Path) -> dict[str, str]:
     return mine | packages
 
 
+def is_base(spec: RunSpec) -> bool:
+    """Whether the run is of the base itself, code that nobody competes with. From outside, a SIGKILL by the kernel or by a
+    person looks as one that the code gave itself: a candidate's is its crash, or it could end its unlucky runs and be
+    asked again; the base's is the org's loss."""
+    return spec.commit == spec.frozen_commit
+
+
 def walls_of(home: Home, spec: RunSpec, read: list[Path], write: list[Path]) -> confine.Walls:
     """Of a process that runs the commit's code: the org's own folders are dark but for what is named. The base may also
     write the cache, since the first run builds it; a candidate never does."""
-    is_base = spec.commit == spec.frozen_commit
     cache = cache_of(spec.env)
-    if is_base and not cache.exists():
+    if is_base(spec) and not cache.exists():
         cache.mkdir(parents=True)
     known = [cache, *programs(), *_named_folders(spec.env)]
     hidden = [home.comms, home.worktrees]
-    return confine.walls(hidden, [*known, *read, *write], [*write, *([cache] if is_base else [])])
+    return confine.walls(hidden, [*known, *read, *write], [*write, *([cache] if is_base(spec) else [])])
 
 
 def programs() -> list[Path]:

@@ -25,8 +25,8 @@ GIT_LOCK = "org.lock"  # of a repository, held and never unlinked
 
 def assert_whole(home: Home, scratch: Path | None = None) -> None:
     """Nothing is recorded twice, half made, held or alive. `scratch`: the TMPDIR that the killed processes had."""
-    wait_until(lambda: not _alive(home), 10)
-    assert _alive(home) == [], "a process of the home lives on"
+    wait_until(lambda: not alive(home), 10)
+    assert alive(home) == [], "a process of the home lives on"
     _assert_free(home)
     _assert_ledger(home)
     _assert_record(home)
@@ -67,7 +67,12 @@ def _is_temporary(path: Path, home: Home) -> bool:
     return TEMPORARY.fullmatch(path.name) is not None
 
 
-def _alive(home: Home) -> list[str]:
+def standing_in(folder: Path) -> list[str]:
+    """Processes whose current folder lies below `folder`."""
+    return [said for _, said in _told(str(folder), set())]
+
+
+def alive(home: Home) -> list[str]:
     """Processes that carry a lease of this home, stand in it, or were told its path; this one and its parents left out."""
     marked = {pid for d in devices.in_force(home) for pid in process.find_marked(home.lease_marker(d.name))}
     own = set(_line_of(os.getpid()))

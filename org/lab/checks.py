@@ -1,21 +1,20 @@
 """The charter's own checks: commands that must pass on the clean export of a candidate before it becomes an experiment.
 
-They run the candidate's code, so they run as a run does: behind walls, with a home of their own, under a deadline.
+They run the candidate's code, so they run as a run does: behind walls, with a home of their own, under a guard
+with a deadline.
 """
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from org import files
+from org.failpoint import failpoint
 from org.home import Home
-from org.lab import runner, spec
+from org.lab import guard, runner, spec
 from org.records import Charter, Violation
 from org.world import confine, git
 
@@ -30,6 +29,7 @@ def violations(home: Home, charter: Charter, tree: str) -> list[Violation]:
         folder = Path(made).resolve()
         work, private = folder / "work", folder / "private"
         git.export(home.record, tree, work)
+        failpoint("checks.laid")
         for command in charter.checks:
             last = _failure(home, charter, command, work, private)
             if last is not None:
@@ -45,27 +45,11 @@ def _failure(home: Home, charter: Charter, command: str, work: Path, private: Pa
     known = [runner.cache_of(environment), *runner.programs(), work.parent]
     walls = confine.walls([home.comms, home.worktrees], known, [work, private])
     environment |= runner.private_environment(environment, private)
-    try:
-        child = subprocess.Popen(
-            words,
-            cwd=work,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=walls.enter,  # noqa: PLW1509 - one thread here
-        )
-    except OSError as error:
-        return f"cannot be started: {error.strerror}"
-    try:
-        output, _ = child.communicate(timeout=LIMIT_S)
-    except subprocess.TimeoutExpired:
+    log = work.parent / "log.txt"
+    log.unlink(missing_ok=True)
+    ended = guard.once(words, environment, work, log, LIMIT_S, walls)
+    if not log.exists():  # the guard makes it once the command runs
+        return f"cannot be started: {ended.last_line()}"
+    if ended.timed_out:
         return f"not done in {LIMIT_S:g} s"
-    finally:
-        try:
-            os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # the usual end
-    lines = output.decode(errors="replace").strip().splitlines()
-    return None if child.returncode == 0 else files.printable(lines[-1] if lines else f"exit {child.returncode}", 200)
+    return None if ended.returncode == 0 else files.printable(ended.last_line() or f"exit {ended.returncode}", 200)

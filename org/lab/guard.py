@@ -108,6 +108,21 @@ def start(*leases: int) -> Guard:
         os._exit(status)
 
 
+def once(
+    argv: list[str], env: dict[str, str], cwd: Path, log: Path, deadline_s: float, walls: confine.Walls | None = None
+) -> Ended:
+    """One command with its tree under a guard that holds no device: whatever becomes of the caller, it ends."""
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        keeper = start(nothing)
+    finally:
+        os.close(nothing)
+    try:
+        return keeper.run(argv, env, cwd, log, deadline_s, walls)
+    finally:
+        keeper.end()
+
+
 def _serve(lifeline: socket.socket) -> None:
     while True:
         try:

@@ -30,10 +30,11 @@ from org import files
 from org.errors import OrgError
 from org.failpoint import failpoint
 from org.home import Home
-from org.lab import logits, runner
+from org.lab import guard, logits, runner
 from org.records import Charter, RefereeSpec, RunSpec
 from org.world import git, process
 
+SPLITS_DEADLINE_S = 1800.0
 PROBE_BATCHES = 16
 NEAR, FAR = 4, 12  # positions compared: the last before the cut, and some of the rest
 TOLERANCE = 1e-3  # of a logit: the arithmetic of another batch order stays far below, a leak far above
@@ -75,18 +76,27 @@ def ensure_splits(home: Home, charter: Charter, base: str) -> None:
     with files.locked(home.leases / "referee"):
         if (home.referee_data / "meta.json").is_file():
             return
-        with tempfile.TemporaryDirectory(prefix="org-splits-") as work:
-            git.export(home.record, base, Path(work))
-            command = [
-                sys.executable if part in ("python", "python3") else part.replace("{dir}", str(home.referee_data))
-                for part in shlex.split(charter.referee.splits)
-            ]
-            done = subprocess.run(command, check=False, cwd=work, capture_output=True, text=True, timeout=1800)
-        if done.returncode or not (home.referee_data / "meta.json").is_file():
+        for left in home.comms.glob(f"{home.referee_data.name}.*"):
+            shutil.rmtree(left, ignore_errors=True)  # of a maker that was killed
+        made = Path(tempfile.mkdtemp(dir=home.comms, prefix=f"{home.referee_data.name}."))
+        work, splits = made / "work", made / "splits"
+        git.export(home.record, base, work)
+        command = [
+            sys.executable if part in ("python", "python3") else part.replace("{dir}", str(splits))
+            for part in shlex.split(charter.referee.splits)
+        ]
+        done = guard.once(command, dict(os.environ), work, made / "log.txt", SPLITS_DEADLINE_S)
+        failpoint("referee.splits")
+        is_made = done.returncode == 0 and (splits / "meta.json").is_file()
+        if is_made:
             shutil.rmtree(home.referee_data, ignore_errors=True)
-            last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
+            splits.rename(home.referee_data)
+        shutil.rmtree(made, ignore_errors=True)
+        if not is_made:
+            last = "not done in time" if done.timed_out else done.last_line() or "no output"
             raise OrgError(
-                f"the referee's splits could not be made: {last[0]:.200}; run `{charter.referee.splits}` by hand"
+                f"the referee's splits could not be made: {files.printable(last, 200)}; "
+                f"run `{charter.referee.splits}` by hand"
             )
 
 

@@ -11,13 +11,14 @@ import json
 import re
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tiny import make_tiny_home
 from traps import play, small
-from whole import FILE, FILE_AND_FOLLOW, ONE_BATCH, ROOT, age, assert_whole, start, wait_until
+from whole import FILE, FILE_AND_FOLLOW, ONE_BATCH, ROOT, age, alive, assert_whole, standing_in, start, wait_until
 
 from org.errors import Refused
 from org.home import Home
@@ -60,6 +61,8 @@ RUN = {
     "guard.answered": "ok",
 }
 REFEREE = {"referee.start": "lost", "referee.asked": "lost", "referee.probed": "lost", "referee.scored": "lost"}
+CHECKS = ["checks.laid"]
+SPLITS = ["referee.splits", "while they are made"]
 REAPER = ["dispatch.lost", "dispatch.reap"]
 STACK = ["gate.head", "stacks.published", "ledger.head"]
 LINES = ["ledger.org", "ledger.tip", "ledger.mend"]
@@ -89,10 +92,11 @@ ELSEWHERE = {
 
 
 @pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    """The TMPDIR of everybody who is killed."""
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The TMPDIR of everybody, who is killed and who goes on."""
     folder = tmp_path / "scratch"
     folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
 
 
@@ -202,6 +206,39 @@ def test_a_dispatcher_killed_anywhere_is_followed_by_one_that_goes_on(ready, und
     assert not [r for r in book.results.values() if r.status == "lost"], "runs go on when their dispatcher is killed"
 
 
+@pytest.mark.parametrize("point", SPLITS)
+def test_a_killed_maker_of_the_held_out_splits_leaves_none_or_all(ready, undisturbed, scratch, point) -> None:
+    home, seat = ready("scored")
+    if point == "while they are made":
+        home.charter.write_text(
+            (plain := home.charter.read_text()).replace("python data.py --referee", "sh -c 'sleep 99'")
+        )
+        maker = start(ONE_BATCH, home, "", scratch=scratch)
+        assert wait_until(lambda: list(home.comms.glob("referee.*/log.txt")))
+        maker.kill()
+        maker.wait()
+        assert wait_until(lambda: not alive(home)), "somebody makes them on"
+        home.charter.write_text(plain)
+    else:
+        assert start(ONE_BATCH, home, "", point=point, scratch=scratch).wait(60) == -signal.SIGKILL
+    gate.submit(home, seat, "why")
+    assert facts(settle(home, scratch)) == undisturbed("scored")
+
+
+def test_a_killed_filers_checks_end_with_it(ready, undisturbed, scratch) -> None:
+    home, seat = ready()
+    plain = home.charter.read_text()
+    home.charter.write_text(plain + "checks: [python -c 'import time; time.sleep(99)']\n")
+    filer = start(FILE, home, words_of(seat), scratch=scratch)
+    assert wait_until(lambda: standing_in(scratch))
+    filer.kill()
+    filer.wait()
+    assert wait_until(lambda: not standing_in(scratch)), "a candidate's code runs on with no deadline"
+    home.charter.write_text(plain + "checks: [python -c 'import train']\n")
+    assert start(FILE, home, words_of(seat), point="checks.laid", scratch=scratch).wait(60) == -signal.SIGKILL
+    assert facts(settle(home, scratch, seat)) == undisturbed("tiny")
+
+
 def first_runs(home: Home) -> dict[str, str]:
     """Run -> its status, of those that the first batch started; `again` has no line."""
     book = ledger.read(home)
@@ -309,7 +346,9 @@ def _text(node: ast.expr) -> str:
 
 
 def test_every_failpoint_is_swept() -> None:
-    here = {p.partition(":")[0] for p in (*FILER, *DISPATCHER, *RUN, *REFEREE, *REAPER, *STACK, *LINES)}
+    here = {
+        p.partition(":")[0] for p in (*FILER, *DISPATCHER, *RUN, *REFEREE, *REAPER, *STACK, *LINES, *CHECKS, SPLITS[0])
+    }
     assert failpoints() - here - set(ELSEWHERE) == set(), "kill there too: add it to a list of this sweep"
     assert (here | set(ELSEWHERE)) - failpoints() == set(), "is no longer in the source"
     for point, path in ELSEWHERE.items():

@@ -88,7 +88,7 @@ def _told(root: str, marked: set[int]) -> Iterator[tuple[int, str]]:
             continue
         pid = int(place.name)
         if (pid in marked or root in words or here.startswith(root)) and process.identity(pid):
-            yield pid, words[:200]
+            yield pid, words[:2000]
 
 
 def _line_of(pid: int) -> Iterator[int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import random
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from org.errors import BadInput, Busy
 
 MAX_YAML_BYTES = 256 * 1024
 MAX_YAML_DEPTH = 20
+MAX_TEXT_BYTES = 8 * 1024 * 1024  # of a text that somebody names
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as mkstemp ends the names that `replace` gives
 PROBE_S = 0.3  # as long a lock is asked for again that others only look at
 
@@ -99,6 +102,28 @@ def append_line(path: Path, line: str, sync: bool = False) -> None:
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
+
+
+def read_plain(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
+    """A regular file that somebody named, of at most `most` bytes. BadInput for anything else that is there: a pipe would
+    be waited for without end, a device be read without end."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link to itself, a socket
+            raise BadInput(f"{path} is no plain file; name a text") from None
+        raise
+    try:
+        facts = os.fstat(descriptor)
+        if stat.S_ISDIR(facts.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(facts.st_mode):
+            raise BadInput(f"{path} is no plain file; name a text")
+        if facts.st_size > most:
+            raise BadInput(f"{path} is larger than {most // 1024} KB; name a shorter text")
+        return os.read(descriptor, most)
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path) -> Any:
@@ -224,7 +249,7 @@ def parse_yaml(text: str, where: str) -> Any:
 def read_yaml(path: Path) -> Any:
     """parse_yaml of a file; a missing or non-UTF-8 file is BadInput too."""
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        return parse_yaml(read_plain(path, MAX_YAML_BYTES).decode(), str(path))
     except FileNotFoundError:
         raise BadInput(f"{path} is missing; `org init DIR` makes a home with one") from None
     except UnicodeDecodeError:

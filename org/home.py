@@ -276,7 +276,11 @@ def find_home(option: str | None, environ: dict[str, str], cwd: Path) -> Home:
         if not (root / "prompts" / "charter.yaml").is_file():
             raise BadInput(f"{root} is no org home: it has no prompts/charter.yaml; make one with `org init {root}`")
         return Home(root)
-    for folder in (cwd.resolve(), *cwd.resolve().parents):
-        if (folder / "prompts" / "charter.yaml").is_file():
-            return Home(folder)
+    here = cwd.resolve()
+    found = [Home(folder) for folder in (here, *here.parents) if (folder / "prompts" / "charter.yaml").is_file()]
+    for home in reversed(found):
+        if home.worktrees in here.parents or home.comms in here.parents:
+            return home  # what looks like a home in there was put there by an agent
+    if found:
+        return found[0]
     raise BadInput(f"no org home here or above {cwd}; cd into one, give --home DIR, or make one with `org init DIR`")

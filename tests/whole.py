@@ -57,6 +57,7 @@ def leftovers(home: Home, scratch: Path | None = None) -> list[str]:
 def age(home: Home, scratch: Path | None = None) -> None:
     """Let two days pass over everything that a killed process left."""
     before = time.time() - 2 * 86400
+    wait_until(lambda: not alive(home), 5)  # who ends by itself takes its folders along
     for name in leftovers(home, scratch):
         os.utime(name, (before, before), follow_symlinks=False)
 

@@ -162,7 +162,7 @@ def same_task(home: Home, task: str) -> None:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return files.read_plain(Path(path), files.MAX_YAML_BYTES).decode()
     except (OSError, UnicodeDecodeError):
         raise BadInput(f"--task {path}: no readable file is there") from None
 

@@ -112,10 +112,11 @@ def _learned(book: Book, contract: Contract) -> str:
 @pass_call
 def audit(call: Call, file: str, is_json: bool) -> int | None:
     """Mark every number in FILE (- for stdin) that the ledger does not support. Exit 1 when there is one."""
+    from org import files
     from org.team import prose
 
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8", errors="replace")
+        text = sys.stdin.read() if file == "-" else files.read_plain(Path(file)).decode(errors="replace")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise BadInput(f"{file} is no file; name a text to check, or - for stdin") from None
     marks = prose.reader(call.home).marks(text)

@@ -283,7 +283,15 @@ class Dispatcher:
                     devices.write_holder(lease, {"run": spec.run, "seat": want.seat, "since": files.utc_now()})
                 failpoint("dispatch.spawn")
                 process.spawn_detached(
-                    [sys.executable, "-m", "org.lab.runner", str(self.home.root), spec.run, *map(str, (lock, *leases))],
+                    [
+                        sys.executable,
+                        "-P",
+                        "-m",
+                        "org.lab.runner",
+                        str(self.home.root),
+                        spec.run,
+                        *map(str, (lock, *leases)),
+                    ],
                     env=specs.runner_environment(self.home),
                     cwd=self.home.root,
                     log=self.home.run(spec.run) / "runner.txt",

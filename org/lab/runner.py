@@ -136,7 +136,7 @@ def _run(home: Home, folder: Path, spec: RunSpec, keeper: guard.Guard) -> RunRes
         return _result(spec, status="ok", metric=float(value), trust="reported", **facts)
     _status(folder, "score")
     scored = keeper.run(
-        [sys.executable, "-m", "org.lab.referee", str(home.root), spec.run],
+        [sys.executable, "-P", "-m", "org.lab.referee", str(home.root), spec.run],  # -P: the folder is the run's
         {**_own_environment(), **{k: v for k, v in spec.env.items() if k.startswith(("OMP", "MKL", "ORG_", "CUDA"))}},
         folder,
         folder / "referee.txt",

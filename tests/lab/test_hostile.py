@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from traps import small
+from whole import wait_until
 
 from org.errors import OrgError, Refused
 from org.home import Home
@@ -188,3 +190,20 @@ def test_a_hub_that_cannot_be_read_or_fetches_by_a_program_is_one_line(tiny_home
     with pytest.raises(OrgError):
         gate.submit(tiny_home, seat, "why")
     assert ran(canaries) == []
+
+
+def test_what_lies_in_a_runs_folder_is_no_module_of_the_referee(odd_path, canaries, monkeypatch) -> None:
+    """Without walls a trainer can write beside its own folders; the referee starts there, with no walls at all."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(odd_path / "cache"))
+    home = small.make_home(odd_path / "home")
+    for seed in (1, 2, 3):
+        folder = home.run(f"{gate.BANK}/baseline-s{seed}")
+        folder.mkdir(parents=True)
+        for name in ("json.py", "numpy.py", "org.py", "sitecustomize.py"):
+            (folder / name).write_text(f"import pathlib; pathlib.Path({str(canaries / name)!r}).touch()\n")
+    dispatcher = dispatch.Dispatcher(home)
+    dispatcher.tick()
+    assert wait_until(lambda: not dispatcher.running())
+    assert ran(canaries) == []
+    results = ledger.read(home).results.values()
+    assert results and {r.status for r in results} == {"ok"}

@@ -253,7 +253,9 @@ def test_runs_stopped_with_the_org_are_repeated_however_often(tiny_home, make_se
 
 def _training(home, contract) -> list[int]:
     """Runners of the contract's runs that are in their training phase."""
-    statuses = [files.read_json(p) for p in home.experiment(contract.experiment).glob("runs/*/status.json")]
+    found = home.experiment(contract.experiment).glob("runs/*/status.json")
+    # one that has ended still says `train` while it puts its folders away
+    statuses = [files.read_json(p) for p in found if not p.with_name("result.json").exists()]
     live = [s["pid"] for s in statuses if s and s["phase"] == "train"]
     return [pid for pid in live if process.identity(pid) is not None]
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from org.evidence import clock
@@ -109,6 +109,7 @@ def test_a_gang_holds_each_of_its_devices(device: str, is_one: bool) -> None:
     assert bool(clock.problems(rows)) is is_one
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(("kind", "run", "device", "status", "started", "ended", "t", "total_s", "runs")),
        st.one_of(st.none(), st.text(), st.floats(), st.booleans(), st.sampled_from(("result", "verdict", at(0), at(99))),
                  st.lists(st.text()))), max_size=6))  # fmt: skip

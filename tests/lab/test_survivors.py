@@ -26,7 +26,7 @@ def begun_and_lost(home: Home, base: tuple[str, str], seed: int) -> str:
     charter = charters.load(home)
     setting = specs.setting(charter, "tiny", device.kind)
     want = Want(gate.BANK, "baseline", seed, "bank", *base, "tiny", setting, "org", (0, seed))
-    spec = specs.build(home, charter, base[0], want, device, 1, f"{gate.BANK}/baseline-s{seed}")
+    spec = specs.build(home, charter, base[0], want, [device], 1, f"{gate.BANK}/baseline-s{seed}")
     files.replace_json(home.run(spec.run) / "spec.json", spec.to_dict())
     row = {"run": spec.run, "experiment": gate.BANK, "device": device.name, "seed": seed, "stage": "bank"}
     ledger.Ledger(home).append("launch", f"launch:{spec.run}", row)

@@ -68,6 +68,13 @@ STACK = ["gate.head", "stacks.published", "ledger.head"]
 LINES = ["ledger.org", "ledger.tip", "ledger.mend"]
 # swept where their stories are told
 ELSEWHERE = {
+    "land.objects": "lab/test_land.py",
+    "land.ref": "lab/test_land.py",
+    "land.report": "lab/test_land.py",
+    "promotions.file": "lab/test_promotions.py",
+    "promotions.retract": "lab/test_promotions.py",
+    "promotions.head": "lab/test_promotions.py",
+    "promotions.published": "lab/test_promotions.py",
     "credits.credit": "lab/test_credits.py",
     "credits.head": "lab/test_credits.py",
     "credits.published": "lab/test_credits.py",

@@ -19,6 +19,12 @@ Stage = Literal["bank", "search", "verify", "promote"]
 Trust = Literal["referee", "reported"]
 
 
+def _filled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _filled(v) for k, v in value.items() if v not in (None, (), [], "")}
+    return [_filled(v) for v in value] if isinstance(value, list | tuple) else value
+
+
 class Record:
     """Mixin: to and from the plain dictionaries that JSON files hold; unknown keys are ignored on the way in."""
 
@@ -289,6 +295,10 @@ class Contract(Record):
         ):
             row[name] = tuple(row.get(name) or ())
         return super().from_dict(row)
+
+    def page(self) -> dict[str, Any]:
+        """What contract.yaml holds, for people: everything but the empty fields."""
+        return _filled(self.to_dict())  # type: ignore[no-any-return]
 
     @property
     def description(self) -> str:

@@ -10,7 +10,7 @@ from tiny import TINY_TRAIN
 
 from org import files
 from org.home import Home
-from org.lab import ledger, record
+from org.lab import fidelity, ledger, record
 from org.records import Contract, KnobChange, Verdict
 from org.world import git
 
@@ -91,7 +91,7 @@ class Work:
         row |= {"was": head, "effect": -0.07, "se": 0.004, **({"removed": list(removed)} if removed else {})}
         writer.append("head", f"head:{commit}", row)
         record.note_head(home, "main")
-        assert ledger.problems(home) == [] and program
+        assert fidelity.problems(home) == [] and program
         return name
 
     def _contract(self, name, stage, commit, tree, base, base_tree, why, members, knobs) -> Contract:
@@ -103,7 +103,7 @@ class Work:
 
     def _file(self, writer: ledger.Ledger, contract: Contract, effect: float, tier: str, trust: str) -> str:
         name = contract.experiment
-        files.replace(self.home.contract(name), files.dump_yaml(ledger.contract_page(contract)))
+        files.replace(self.home.contract(name), files.dump_yaml(contract.page()))
         writer.append("experiment", f"experiment:{name}", contract.to_dict())
         verdict = Verdict(
             name, "win", tier, "better", effect, 0.0041, 17.4, 4, "tokens", trust, ("beats it",), (), expect=-0.06

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from org import files
 from org.home import EXPERIMENT_PATTERN, Home
-from org.lab import gate, ledger, runner
+from org.lab import archive, fidelity, gate, ledger, runner
 from org.world import devices, git, process
 
 ROOT = Path(__file__).parents[1]
@@ -116,7 +116,7 @@ def _assert_ledger(home: Home) -> None:
     assert set(judged.values()) <= {1}
     good = Counter((row["tree"], row["setting"], row["seed"]) for row in of["result"] if row["status"] != "lost")
     assert [key for key, count in good.items() if count > 1] == [], "a run that was measured was run again"
-    assert ledger.problems(home) == []
+    assert fidelity.problems(home) == []
 
 
 def _assert_record(home: Home) -> None:
@@ -135,8 +135,10 @@ def _assert_record(home: Home) -> None:
     assert folders == set(book.experiments)
     for program, head in book.heads.items():
         assert git.resolve(home.record, f"refs/heads/program/{program}/main") == head["commit"]
-    kept = git.read_file(home.record, ledger.BRANCH, "ledger.jsonl") if git.resolve(home.record, ledger.BRANCH) else b""
-    assert kept is not None and home.ledger.read_bytes().startswith(kept)
+    kept = (
+        b"".join(line + b"\n" for line in archive.kept_lines(home)) if git.resolve(home.record, archive.BRANCH) else b""
+    )
+    assert home.ledger.read_bytes().startswith(kept)
     for name in book.verdicts:
         assert f'"verdict:{name}"'.encode() in kept, f"the verdict of {name} is not in the record"
 

@@ -153,11 +153,11 @@ def _size(folder: Path) -> int:
 
 
 def _record(home: Home) -> str:
-    from org.lab import ledger
+    from org.lab import fidelity, ledger
 
     if not home.ledger.is_file():
         return "no run yet"
-    problems = ledger.problems(home)
+    problems = fidelity.problems(home)
     if problems:
         raise OrgError(
             f"{len(problems)} problems, first line {problems[0]['line']}: {problems[0]['what']}; `org results --check`"

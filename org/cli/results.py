@@ -23,11 +23,11 @@ HEAD = ("experiment", "verdict", "effect ± se", "z", "n", "program", "seat", "c
 @pass_call
 def results(call: Call, check: bool, is_csv: bool, predictions: bool, kept: bool, is_json: bool) -> int | None:
     """Every experiment with its verdict: effect (candidate - baseline) and its standard error, z, and tier."""
-    from org.lab import ledger
+    from org.lab import fidelity, ledger
 
     home = call.home
     if check:
-        return _check(ledger.problems(home), len(ledger.read(home).rows), is_json)
+        return _check(fidelity.problems(home), len(ledger.read(home).rows), is_json)
     book = ledger.read(home)
     if predictions:
         _predictions(home, book, is_json)

@@ -19,7 +19,7 @@ from org.errors import LeaseHeld
 from org.evidence import control, judge
 from org.failpoint import failpoint
 from org.home import Home
-from org.lab import credits, gate, ledger, mend, promotions, record, referee, runner, stacks, wants
+from org.lab import archive, credits, gate, ledger, mend, promotions, record, referee, runner, stacks, wants
 from org.lab import spec as specs
 from org.records import KEPT, Charter, Contract, RunSpec, Verdict
 from org.world import devices, git, process
@@ -57,7 +57,7 @@ class Dispatcher:
         news += credited
         failpoint("dispatch.acted")
         if news or (self._is_first and not mend.is_told(self.home, self.ledger.refresh())):
-            ledger.commit(self.home, self.ledger.refresh(), charter.metric.name)
+            archive.commit(self.home, self.ledger.refresh(), charter.metric.name)
         self._is_first = False
         said += news
         if allow_new:

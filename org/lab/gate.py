@@ -7,31 +7,26 @@ Knows no agents, no mail, no tmux. Never runs git in a folder an agent can write
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import stat
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from org import charter as charters
 from org import files
-from org.errors import BadInput, OrgError, Refused
-from org.evidence import comments, matching, rules
+from org.errors import BadInput, Refused
 from org.evidence import contract as contracts
 from org.evidence import control as controls
+from org.evidence import matching, rules
 from org.failpoint import failpoint
-from org.home import EXPERIMENT_PATTERN, Home, seat_branch
-from org.lab import checks, intents
+from org.home import EXPERIMENT_PATTERN, Home
+from org.lab import checks, edits, intents
 from org.lab.ledger import Book, Ledger
 from org.lab.record import program_head
 from org.records import PERSON, Charter, Contract, KnobChange, Seat, Violation
-from org.world import devices, git, worktrees
+from org.world import devices, git
 
 BANK = "E0000"
-MAX_FILE_BYTES = 1_000_000
 MAX_WHY = 2_000
 
 
@@ -77,9 +72,9 @@ def _submit(
     ledger = Ledger(home)
     book = ledger.refresh()
     head, head_tree = program_head(home, seat.program)
-    tip = _seat_tip(home, seat) or head
-    found_there, texts, notices = _editable_texts(home, charter, seat, head, tip)
-    notices += _not_filed(home, charter, seat, tip)
+    tip = edits.seat_tip(home, seat) or head
+    found_there, texts, notices = edits.editable_texts(home, charter, seat, head, tip)
+    notices += edits.not_filed(home, charter, seat, tip)
     if not git.is_ancestor(home.record, head, tip):
         how = f"`org seat {seat.name} --sync` brings it here"
         notices.append(f"the head of {seat.program} moved since this worktree was laid, so the diff undoes it; {how}")
@@ -92,11 +87,11 @@ def _submit(
         derived = contracts.derive(base_texts, new_texts, charter)
         found += _duplicate(home, charter, book, head_tree, tree, new_texts, scale, claim, control, derived)
         found += rules.check_why(why, base_texts, derived)
-        others = _walk(Path(seat.worktree), ("**/*.py",)) - {e.path for e in git.list_tree(home.record, tree)}
+        others = edits.paths(Path(seat.worktree), ("**/*.py",)) - {e.path for e in git.list_tree(home.record, tree)}
         found += rules.left_behind(base_texts, new_texts, others, charter)
     if not found:
         found += checks.violations(home, charter, tree)
-    found = [_one_line(v) for v in found]
+    found = [edits.one_line(v) for v in found]
     if found:
         if not dry:
             _record_refusal(ledger, seat, why, found)
@@ -128,7 +123,7 @@ def _submit(
         cites=tuple(cites),
         demands=tuple(f"{intent.id}: {intent.demand}" for intent, _ in touched if intent.demand),
         owed_scales=_owed_scales(home, charter, [intent for intent, _ in touched], scale),
-        notices=tuple(_clean(said) for said in notices),
+        notices=tuple(edits.clean(said) for said in notices),
         backend=seat.backend,
         created=files.utc_now(),
     )
@@ -137,7 +132,7 @@ def _submit(
         return replace(draft, seeds=_search_seeds(charter, book, draft, 1))
     filed = file(home, ledger, draft, charter)
     failpoint("gate.filed")
-    _give_back(home, seat, filed, found_there, texts)
+    edits.give_back(home, seat, filed, found_there, texts)
     return filed
 
 
@@ -177,114 +172,15 @@ def _with_budget(home: Home, charter: Charter, book: Book, draft: Contract) -> C
     digest = digest_of(charter, draft.scale, devices.in_force(home)[0].kind)
     found = controls.plan(draft, book.results.values(), charter, digest)
     said = controls.sentence(found, charter.scales[draft.scale])
-    return replace(draft, notices=(*draft.notices, _clean(said)))
-
-
-def _seat_tip(home: Home, seat: Seat) -> str | None:
-    """The tip of the seat's branch, fetched from the hub into the record."""
-    ref = f"refs/org/seats/{seat.name}"
-    git.fetch(home.record, home.hub, [f"+refs/heads/{seat_branch(seat.program, seat.name)}:{ref}"])
-    return git.resolve(home.record, ref)
-
-
-def _editable_texts(
-    home: Home, charter: Charter, seat: Seat, head: str, tip: str
-) -> tuple[dict[str, bytes | None], dict[str, bytes | None], list[str]]:
-    """Editable paths as they stand in the worktree, content or None for a deleted one; the same with comments put back
-    that were lost on code that did not change; and what was put back, in sentences."""
-    root = Path(seat.worktree)
-    if not root.is_dir():
-        raise OrgError(f"{root} is missing; `org seat {seat.name}` makes it again")
-    known = {e.path for e in git.list_tree(home.record, head)}
-    there = known | {e.path for e in git.list_tree(home.record, tip)}  # what an earlier experiment added can go again
-    changes: dict[str, bytes | None] = {}
-    found = _walk(root, charter.editable)
-    for path in found | {p for p in there if _is_editable(p, charter)}:
-        changes[path] = _read_plain(root, path) if path in found else None
-    read = dict(changes)
-    notices: list[str] = []
-    originals = git.read_files(home.record, head, [p for p in changes if p in known])
-    for path, data in changes.items():
-        if data is None or path not in originals or not path.endswith(".py") or data == originals[path]:
-            continue
-        try:
-            old, new = originals[path].decode(), data.decode()
-        except UnicodeDecodeError:
-            continue
-        text, said = comments.restore_comments(old, new)
-        text, moved = comments.restore_layout(old, text)
-        changes[path] = text.encode()
-        notices += [f"{path}: {line}" for line in (*said, *moved)]
-    return read, changes, notices
-
-
-def _not_filed(home: Home, charter: Charter, seat: Seat, tip: str) -> list[str]:
-    """A sentence for each file of the tree that was edited here and is not part of the experiment."""
-    said = []
-    for entry in git.list_tree(home.record, tip):
-        path = Path(seat.worktree) / entry.path
-        if _is_editable(entry.path, charter) or not path.is_file() or path.is_symlink():
-            continue
-        if path.stat().st_size > MAX_FILE_BYTES:
-            continue
-        data = path.read_bytes()
-        if git.blob_sha(data) != entry.sha:
-            said.append(f"{entry.path} was edited and is not part of the experiment: only editable paths are")
-    return said
-
-
-def _walk(root: Path, globs: tuple[str, ...]) -> set[str]:
-    """Paths under `root` that match, found without following a link."""
-    found = set()
-    for folder, names, leaves in os.walk(root):
-        names[:] = [n for n in names if n not in (".git", "__pycache__") and not (Path(folder) / n).is_symlink()]
-        for leaf in leaves:
-            path = (Path(folder) / leaf).relative_to(root).as_posix()
-            if rules.matches_any(path, globs):
-                found.add(path)
-    return found
-
-
-def _read_plain(root: Path, path: str) -> bytes:
-    """A regular file's content, never through a symbolic link, never larger than the cap."""
-    try:
-        descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise Refused(
-            *_one("symlink", path, f"{path} cannot be read as a plain file ({error.strerror}); write it as one")
-        ) from None
-    with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise Refused(*_one("mode", path, f"{path} is not a regular file; write it as one"))
-        if facts.st_size > MAX_FILE_BYTES:
-            raise Refused(
-                *_one("size", path, f"{path} is larger than {MAX_FILE_BYTES // 1000} kB; keep data out of the code")
-            )
-        return file.read()
-
-
-def _one_line(violation: Violation) -> Violation:
-    """Paths are the agent's own words: no newline, no control character of theirs reaches a terminal."""
-    path = None if violation.path is None else _clean(violation.path)
-    return replace(violation, path=path, message=_clean(violation.message))
-
-
-def _clean(text: str) -> str:
-    return files.printable(" ".join(text.split()), 500)
-
-
-def _one(rule: str, path: str, message: str) -> tuple[str, list[Violation]]:
-    found = _one_line(Violation(rule, path, None, message))
-    return f"refused: {found.message}", [found]
-
-
-def _is_editable(path: str, charter: Charter) -> bool:
-    return rules.matches_any(path, charter.editable)
+    return replace(draft, notices=(*draft.notices, edits.clean(said)))
 
 
 def texts_of(home: Home, charter: Charter, tree: str) -> dict[str, str]:
-    names = [e.path for e in git.list_tree(home.record, tree) if e.type == "blob" and _is_editable(e.path, charter)]
+    names = [
+        e.path
+        for e in git.list_tree(home.record, tree)
+        if e.type == "blob" and rules.matches_any(e.path, charter.editable)
+    ]
     return {p: d.decode(errors="replace") for p, d in git.read_files(home.record, tree, names).items()}
 
 
@@ -402,16 +298,10 @@ def file(home: Home, ledger: Ledger, draft: Contract, charter: Charter) -> Contr
         filed = replace(filed, seeds=_search_seeds(charter, ledger.book, filed, number))
     git.update_ref(home.record, f"refs/org/experiments/{name}", filed.commit)
     failpoint("gate.pinned")
-    files.replace(home.contract(name), files.dump_yaml(_plain(filed.to_dict())))
+    files.replace(home.contract(name), files.dump_yaml(filed.page()))
     failpoint("gate.contract")
     ledger.append("experiment", f"experiment:{name}", filed.to_dict())
     return filed
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items() if v not in (None, (), [], "")}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _take_back(home: Home, book: Book) -> None:
@@ -452,22 +342,3 @@ def _search_seeds(charter: Charter, book: Book, contract: Contract, number: int)
     seeds = sorted(measured) if len(measured) >= 2 else list(range(1, scale.bank + 1))
     turn = number % len(seeds)
     return tuple(seeds[turn:] + seeds[:turn])
-
-
-def _give_back(
-    home: Home, seat: Seat, filed: Contract, read: dict[str, bytes | None], texts: dict[str, bytes | None]
-) -> None:
-    """The seat's branch moves to the commit that was filed, and its files carry the comments that were put back, where
-    nobody has edited them since. The record is the truth: a failure here costs a view of it and no result."""
-    branch = f"refs/heads/{seat_branch(seat.program, seat.name)}"
-    root = Path(seat.worktree)
-    try:
-        git.fetch(home.hub, home.record, [f"+refs/org/experiments/{filed.experiment}:{branch}"])
-        failpoint("gate.given")
-        for path, data in texts.items():
-            if data is not None and data != read[path] and _read_plain(root, path) == read[path]:
-                files.replace(root / path, data)
-        worktrees.fill_index(root)
-    except (OrgError, OSError) as error:
-        row = {"t": files.utc_now(), "event": "give-back", "seat": seat.name, "text": str(error)}
-        files.append_line(home.events, json.dumps(row))

@@ -28,7 +28,7 @@ from org.evidence import stack
 from org.evidence.stack import Step
 from org.failpoint import failpoint
 from org.home import Home
-from org.lab import landtext, ledger, record
+from org.lab import fidelity, landtext, record
 from org.lab.ledger import Book, Ledger
 from org.records import KEPT, Charter
 from org.world import git, graft
@@ -126,7 +126,7 @@ def _verified(home: Home, book: Book, program: str) -> list[Step]:
         verdict = book.verdicts.get(step.experiment)
         if verdict is None or verdict.outcome not in KEPT or verdict.tier != "verified":
             raise OrgError(f"{step.experiment} moved the head of {program} and is not verified; `org results --check`")
-    problems = ledger.problems(home)
+    problems = fidelity.problems(home)
     if problems:
         first = f"line {problems[0]['line']} {problems[0]['what']}"
         raise OrgError(f"the ledger does not agree with itself, so nothing lands: {first}; see `org results --check`")

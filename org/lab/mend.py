@@ -15,7 +15,7 @@ from pathlib import Path
 
 from org import files
 from org.home import EXPERIMENT_PATTERN, Home
-from org.lab import ledger, runner
+from org.lab import archive, ledger, runner
 from org.world import git
 
 SCRATCH = ("org-index-", "org-checks-", "org-splits-")  # of processes that held no lock: known by their age alone
@@ -44,7 +44,7 @@ def tidy(home: Home, run: str) -> None:
 
 def is_told(home: Home, book: ledger.Book) -> bool:
     """Whether the ledger kept in the record holds every line that is committed as soon as it is there."""
-    kept = ledger.kept_lines(home) if git.resolve(home.record, ledger.BRANCH) else []
+    kept = archive.kept_lines(home) if git.resolve(home.record, archive.BRANCH) else []
     return not any(row.get("kind") in TOLD for row in book.rows[len(kept) :])
 
 

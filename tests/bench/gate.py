@@ -24,7 +24,7 @@ from tiny import make_tiny_home
 
 from org import files
 from org.home import Home
-from org.lab import dispatch, ledger
+from org.lab import archive, dispatch, fidelity, ledger
 
 LINES = 10_000
 
@@ -67,8 +67,8 @@ def settle(home: Home) -> None:
     all, with the merge of a win and the start of the next run."""
     dispatcher = dispatch.Dispatcher(home)
     kept: list[float] = []
-    commit = ledger.commit
-    ledger.commit = lambda *arguments: (commit(*arguments), kept.append(time.perf_counter()))[0]
+    commit = archive.commit
+    archive.commit = lambda *arguments: (commit(*arguments), kept.append(time.perf_counter()))[0]
     try:
         while dispatcher.ledger.refresh().open():
             known, started = len(dispatcher.ledger.book.verdicts), time.perf_counter()
@@ -78,7 +78,7 @@ def settle(home: Home) -> None:
                 TICK_S.append(time.perf_counter() - started)
             time.sleep(0.01)
     finally:
-        ledger.commit = commit
+        archive.commit = commit
 
 
 def again(home: Home) -> list[float]:
@@ -86,11 +86,11 @@ def again(home: Home) -> list[float]:
     book, seconds = ledger.read(home), []
     verdict = next(row for row in book.rows if row["kind"] == "verdict")
     writer = ledger.Ledger(home)
-    ledger.commit(home, writer.refresh())
+    archive.commit(home, writer.refresh())
     for number in range(5):
         started = time.perf_counter()
         writer.append("verdict", f"verdict:again{number}", {**verdict, "experiment": f"E9{number:03d}"})
-        ledger.commit(home, writer.refresh())
+        archive.commit(home, writer.refresh())
         seconds.append(time.perf_counter() - started)
     return seconds
 
@@ -138,7 +138,7 @@ def main() -> None:
         print(f"run's end to next start {median(gaps(home)):6.3f} s             (at most 1)")
         start = min(cpu_s(lambda: org(home, "status", "--help")) for _ in range(5))
         grow(home, LINES)
-        problems = ledger.problems(home)
+        problems = fidelity.problems(home)
         names = {p["what"].split(":")[0] for p in problems}
         status = min(cpu_s(lambda: org(home, "status", "--json")) for _ in range(5))
         bare = min(cpu_s(lambda: subprocess.run([sys.executable, "-c", "0"], check=False)) for _ in range(5))

@@ -14,7 +14,7 @@ from org.errors import BadInput, Refused
 from org.evidence import control as controls
 from org.evidence import judge, progress
 from org.home import Home
-from org.lab import dispatch, follow, gate, ledger, record, stacks
+from org.lab import dispatch, fidelity, follow, gate, ledger, record, stacks
 from org.records import Contract, Metric, Verdict
 
 # val_bpb falls with WIDTH, which costs FLOPs, and with steps; FREE is better at no cost
@@ -64,7 +64,7 @@ def test_what_is_invalid_at_equal_steps_is_judged_at_equal_flops(tiny_home: Home
     assert f"67 of 200 steps, 0.333 of the budget, by {first.runs[-1]}" in " ".join(verdict.reasons)
     assert set(steps_of(tiny_home, contract.experiment).values()) == {67}, "no probe: the invalid run had counted FLOPs"
     assert set(verdict.runs).isdisjoint({first.runs[-1]}), "the run at the full budget is no part of it"
-    assert ledger.problems(tiny_home) == []
+    assert fidelity.problems(tiny_home) == []
     assert "control: flops" in tiny_home.contract(contract.experiment).read_text()
 
     with pytest.raises(Refused, match="this very configuration was a loss"):

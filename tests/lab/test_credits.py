@@ -14,7 +14,7 @@ from whole import age, assert_whole, wait_until
 from org import charter as charters
 from org import files
 from org.evidence import stack
-from org.lab import credits, dispatch, gate, ledger, record, stacks
+from org.lab import credits, dispatch, fidelity, gate, ledger, record, stacks
 from org.world import git
 
 pytestmark = pytest.mark.slow  # each measures several stacks
@@ -84,7 +84,7 @@ def test_members_that_help_are_credited_and_stay(tiny_home, stacked) -> None:
     ratio = credits.additivity(book, filed.experiment)
     assert ratio is not None and 0.7 < ratio < 1.3
     assert lines(book, "head")[0]["effect"] < 0
-    assert ledger.problems(tiny_home) == []
+    assert fidelity.problems(tiny_home) == []
 
 
 def test_a_member_whose_removal_does_not_hurt_leaves_the_head(tiny_home, stacked) -> None:

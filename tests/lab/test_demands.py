@@ -15,7 +15,7 @@ from org import files
 from org.cli import doctor, results
 from org.errors import BadInput, OrgError, Refused
 from org.evidence import ladder
-from org.lab import dispatch, follow, gate, intents, ledger, promotions, stacks
+from org.lab import dispatch, fidelity, follow, gate, intents, ledger, promotions, stacks
 from org.records import PERSON
 from org.team import letters
 
@@ -80,7 +80,7 @@ def filed_page(home, make_seat, edit) -> dict:
     seat = make_seat("you")
     edit(seat, *GOOD)
     contract = gate.submit(home, seat, "why", cites=("careful-steps",))
-    assert ledger.problems(home) == []
+    assert fidelity.problems(home) == []
     return files.read_yaml(home.contract(contract.experiment))
 
 
@@ -113,7 +113,7 @@ def test_the_org_files_the_retests_and_the_win_waits_for_all_of_them(watched, ma
     assert retests(book) == [(name, "demo"), (name, "std")] and book.out() == {}
     stack = stacks.stack(home, "main")
     assert stack is not None and stack.members == (name,)
-    assert ledger.problems(home) == []
+    assert fidelity.problems(home) == []
 
 
 @pytest.mark.slow  # an experiment and its re-test
@@ -148,7 +148,7 @@ def test_a_dispatcher_killed_while_it_files_owes_the_same(watched, make_seat, ed
     assert subprocess.run(command, env=environ, timeout=60, check=False).returncode == -9
     book = until(home, lambda book: len(retests(book)) == 2 and not book.open())
     assert retests(book) == [(name, "demo"), (name, "std")]
-    assert ledger.problems(home) == []
+    assert fidelity.problems(home) == []
 
 
 def test_who_files_at_the_moment_is_waited_for_without_a_stop(watched, make_seat, edit) -> None:

@@ -16,7 +16,7 @@ from org import charter as charters
 from org import files, schema
 from org.errors import BadInput, LeaseHeld
 from org.evidence import progress
-from org.lab import dispatch, follow, gate, ledger, spec, wants
+from org.lab import dispatch, fidelity, follow, gate, ledger, spec, wants
 from org.world import devices, process
 
 CPUS = [devices.Device(f"cpu{i}", "cpu", i) for i in range(4)]
@@ -144,7 +144,7 @@ def test_a_gang_runs_on_all_its_devices_and_is_charged_for_them(ladder, make_sea
     assert all(ladder.lease_marker(name) in [f"{k}={v}" for k, v in plan["env"].items()] for name in ("cpu0", "cpu1"))
     spent = progress.device_time(runs, book.verdicts)
     assert sum(spent.values()) == pytest.approx(2 * sum(run.total_s or 0.0 for run in runs))
-    assert ledger.problems(ladder) == []
+    assert fidelity.problems(ladder) == []
 
 
 def test_more_devices_than_there_are_is_one_line_at_filing(ladder, make_seat, edit) -> None:

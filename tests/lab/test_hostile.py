@@ -12,7 +12,7 @@ from whole import wait_until
 
 from org.errors import OrgError, Refused
 from org.home import Home
-from org.lab import dispatch, follow, gate, ledger, record, stacks
+from org.lab import dispatch, fidelity, follow, gate, ledger, record, stacks
 from org.world import git, worktrees
 
 pytestmark = pytest.mark.slow  # drives every verb of the gate
@@ -157,7 +157,7 @@ def test_no_verb_of_the_gate_runs_what_a_repository_offers(tiny_home, make_seat,
     dispatch.Dispatcher(tiny_home).tick(allow_new=False)
     record.publish(tiny_home)
     worktrees.list_worktrees(tiny_home.hub)
-    assert ledger.problems(tiny_home) == []
+    assert fidelity.problems(tiny_home) == []
     worktrees.remove(tiny_home.hub, Path(other.worktree))
     assert ran(canaries) == []
     head = record.program_head(tiny_home, "main")[0]

@@ -16,7 +16,7 @@ from org import charter as charters
 from org import files
 from org.errors import BadInput, Refused
 from org.evidence import judge
-from org.lab import dispatch, follow, gate, ledger, record, runner, spec, stacks
+from org.lab import dispatch, fidelity, follow, gate, ledger, record, runner, spec, stacks
 from org.records import Verdict
 from org.world import git, process
 
@@ -37,7 +37,7 @@ def test_an_edit_becomes_an_experiment_with_a_verdict(tiny_home, make_seat, edit
     assert set(verdict.runs) <= set(book.results)
     for run in verdict.runs:
         assert files.read_json(tiny_home.run(run) / "result.json")["metric"] == book.results[run].metric
-    assert ledger.problems(tiny_home) == []
+    assert fidelity.problems(tiny_home) == []
     assert git.resolve(tiny_home.record, f"refs/org/experiments/{contract.experiment}") == contract.commit
     assert "MATRIX_LR" in tiny_home.contract(contract.experiment).read_text()
 
@@ -301,7 +301,7 @@ def test_an_edited_result_is_named(tiny_home, make_seat, edit) -> None:
     verdict = drive(tiny_home, gate.submit(tiny_home, seat, "why"))
     text = tiny_home.ledger.read_text()
     tiny_home.ledger.write_text(text.replace(f'"effect": {verdict.effect}', '"effect": -1.0'))
-    assert any("differs from the record" in p["what"] for p in ledger.problems(tiny_home))
+    assert any("differs from the record" in p["what"] for p in fidelity.problems(tiny_home))
 
 
 def test_start_constants_are_applied_at_import(tiny_home) -> None:

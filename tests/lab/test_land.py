@@ -16,7 +16,7 @@ from tiny import TINY_TRAIN, make_tiny_home
 from org.errors import BadInput, OrgError, Refused
 from org.evidence import audit, stack
 from org.home import Home
-from org.lab import dispatch, follow, gate, land, ledger, record, stacks
+from org.lab import dispatch, fidelity, follow, gate, land, ledger, record, stacks
 from org.world import git
 
 
@@ -86,7 +86,7 @@ def test_the_message_is_the_report_and_every_number_is_the_ledgers(work: Work) -
     assert "E0003 verified: effect -0.0712" in page and done.commit in page and "git merge org/main" in page
     book = ledger.read(work.home)
     assert audit.audit(page, book.verdicts, metric="val_bpb") == []
-    assert ledger.problems(work.home) == []
+    assert fidelity.problems(work.home) == []
     assert [row["commit"] for row in book.org if row.get("event") == "land"] == [done.commit]
 
 
@@ -483,4 +483,4 @@ def test_what_was_really_verified_lands_in_the_repository_that_holds_the_home(ti
     assert f"effect {verdict.effect:+.4f} ± {verdict.se:.4f} val_bpb" in message
     assert message.count(": credited") == 2 and "additivity" in message
     assert sh("git", "status", "--porcelain", cwd=top) == "" and snapshot(top / "code") == before
-    assert ledger.problems(tiny_home) == []
+    assert fidelity.problems(tiny_home) == []

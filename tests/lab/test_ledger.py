@@ -14,7 +14,7 @@ import pytest
 from org import charter as charters
 from org import files
 from org.home import Home
-from org.lab import follow, gate, ledger, record
+from org.lab import archive, fidelity, follow, gate, ledger, record
 from org.world import git
 
 
@@ -29,7 +29,7 @@ def measured(tiny_home: Home, make_seat, edit) -> Home:
     book = ledger.Ledger(tiny_home)
     for i in range(3):
         book.append("org", f"org:test-{i}", {"event": "test", "number": i})
-    assert ledger.problems(tiny_home) == []
+    assert fidelity.problems(tiny_home) == []
     return tiny_home
 
 
@@ -92,9 +92,9 @@ def test_every_mutation_of_the_ledger_is_found(measured: Home) -> None:
             continue
         tried += 1
         measured.ledger.write_bytes(changed)
-        assert ledger.problems(measured), (tried, _difference(whole, changed))
+        assert fidelity.problems(measured), (tried, _difference(whole, changed))
     measured.ledger.write_bytes(whole)
-    assert ledger.problems(measured) == []
+    assert fidelity.problems(measured) == []
 
 
 def _says_the_same(a: bytes, b: bytes) -> bool:
@@ -127,14 +127,14 @@ def test_every_mutation_of_a_result_file_is_found(measured: Home) -> None:
                 path.write_bytes(whole[: dice.randrange(len(whole) - 2)])
             case 4:
                 path.write_bytes(dice.choice(paths[: paths.index(path)] + paths[paths.index(path) + 1 :]).read_bytes())
-        assert ledger.problems(measured), (path, tried)
+        assert fidelity.problems(measured), (path, tried)
         path.write_bytes(whole)
-    assert ledger.problems(measured) == []
+    assert fidelity.problems(measured) == []
 
 
 def test_contracts_tables_and_runs_without_a_line_are_found(measured: Home) -> None:
     def said() -> str:
-        return " | ".join(p["what"] for p in ledger.problems(measured))
+        return " | ".join(p["what"] for p in fidelity.problems(measured))
 
     contract = measured.contract("E0001")
     text = contract.read_text()
@@ -160,11 +160,11 @@ def test_contracts_tables_and_runs_without_a_line_are_found(measured: Home) -> N
 def test_a_ledger_without_its_tip_is_named(measured: Home) -> None:
     tip = measured.ledger_tip.read_text()
     measured.ledger_tip.unlink()
-    assert "ledger.tip is missing" in ledger.problems(measured)[0]["what"]
+    assert "ledger.tip is missing" in fidelity.problems(measured)[0]["what"]
     measured.ledger_tip.write_text("many\n")
-    assert ledger.problems(measured)
+    assert fidelity.problems(measured)
     measured.ledger_tip.write_text(tip)
-    assert ledger.problems(measured) == []
+    assert fidelity.problems(measured) == []
 
 
 def test_a_torn_tail_is_set_aside_and_the_line_is_said_again(tiny_home: Home) -> None:
@@ -172,11 +172,11 @@ def test_a_torn_tail_is_set_aside_and_the_line_is_said_again(tiny_home: Home) ->
     book.append("org", "a", {"text": "first"})
     with tiny_home.ledger.open("ab") as file:
         file.write(b'{"seq": 2, "kind": "org", "key": "b", "te')
-    assert "has no end" in ledger.problems(tiny_home)[0]["what"]
+    assert "has no end" in fidelity.problems(tiny_home)[0]["what"]
     assert ledger.Ledger(tiny_home).append("org", "b", {"text": "second"}) is not None
     assert [row["key"] for row in ledger.read(tiny_home).rows] == ["a", "b"]
     assert tiny_home.ledger_torn.read_text().startswith('{"seq": 2')
-    assert ledger.problems(tiny_home) == []
+    assert fidelity.problems(tiny_home) == []
 
 
 def test_a_writer_killed_between_line_and_tip_leaves_no_problem(tiny_home: Home) -> None:
@@ -187,9 +187,9 @@ def test_a_writer_killed_between_line_and_tip_leaves_no_problem(tiny_home: Home)
     done = subprocess.run([sys.executable, "-c", code, str(tiny_home.root)], env=environment, check=False)
     assert done.returncode != 0
     assert len(ledger.read(tiny_home).rows) == 2
-    assert ledger.problems(tiny_home) == []
+    assert fidelity.problems(tiny_home) == []
     ledger.Ledger(tiny_home).append("org", "c", {})
-    assert ledger.problems(tiny_home) == []
+    assert fidelity.problems(tiny_home) == []
 
 
 def test_two_writers_at_once_make_one_chain(tiny_home: Home, tmp_path: Path) -> None:
@@ -199,28 +199,28 @@ def test_two_writers_at_once_make_one_chain(tiny_home: Home, tmp_path: Path) -> 
     writers = [subprocess.Popen([sys.executable, "-c", code, str(tiny_home.root), name]) for name in "ab"]
     assert [writer.wait() for writer in writers] == [0, 0]
     assert len(ledger.read(tiny_home).rows) == 80
-    assert ledger.problems(tiny_home) == []
+    assert fidelity.problems(tiny_home) == []
 
 
 def test_what_the_record_has_kept_is_not_written_again(tiny_home: Home, monkeypatch) -> None:
     record.ensure_record(tiny_home, charters.load(tiny_home))
-    monkeypatch.setattr(ledger, "PART", 4)
+    monkeypatch.setattr(archive, "PART", 4)
     writer = ledger.Ledger(tiny_home)
     for i in range(10):
         writer.append("org", f"org:test-{i}", {"event": "test", "number": i})
-        ledger.commit(tiny_home, writer.refresh())
-    assert ledger.kept_lines(tiny_home) == tiny_home.ledger.read_bytes().splitlines()
-    whole = ledger.kept_lines(tiny_home)
+        archive.commit(tiny_home, writer.refresh())
+    assert archive.kept_lines(tiny_home) == tiny_home.ledger.read_bytes().splitlines()
+    whole = archive.kept_lines(tiny_home)
     tiny_home.ledger.write_bytes(tiny_home.ledger.read_bytes().replace(b'"number": 1,', b'"number": 7,'))
     again = ledger.Ledger(tiny_home)
     for i in range(10, 14):
         again.append("org", f"org:test-{i}", {"event": "test", "number": i})
-        ledger.commit(tiny_home, again.refresh())
-    assert ledger.kept_lines(tiny_home)[:10] == whole, "an edit of an old line stays out of the record"
-    assert {"line": 2, "what": "differs from the record's copy"} in ledger.problems(tiny_home)
-    before = git.resolve(tiny_home.record, ledger.BRANCH)
-    ledger.commit(tiny_home, again.refresh())
-    assert git.resolve(tiny_home.record, ledger.BRANCH) == before, "nothing new makes no commit"
+        archive.commit(tiny_home, again.refresh())
+    assert archive.kept_lines(tiny_home)[:10] == whole, "an edit of an old line stays out of the record"
+    assert {"line": 2, "what": "differs from the record's copy"} in fidelity.problems(tiny_home)
+    before = git.resolve(tiny_home.record, archive.BRANCH)
+    archive.commit(tiny_home, again.refresh())
+    assert git.resolve(tiny_home.record, archive.BRANCH) == before, "nothing new makes no commit"
 
 
 def test_two_processes_keep_the_ledger_in_turn(tiny_home: Home) -> None:
@@ -228,9 +228,9 @@ def test_two_processes_keep_the_ledger_in_turn(tiny_home: Home) -> None:
     writers = [ledger.Ledger(tiny_home), ledger.Ledger(tiny_home)]
     for i in range(6):
         writers[i % 2].append("org", f"org:test-{i}", {"event": "test", "number": i})
-        ledger.commit(tiny_home, writers[i % 2].refresh())
-    assert ledger.kept_lines(tiny_home) == tiny_home.ledger.read_bytes().splitlines()
-    assert ledger.problems(tiny_home) == []
+        archive.commit(tiny_home, writers[i % 2].refresh())
+    assert archive.kept_lines(tiny_home) == tiny_home.ledger.read_bytes().splitlines()
+    assert fidelity.problems(tiny_home) == []
 
 
 def test_wins_are_known_without_parsing_their_lines(measured: Home) -> None:

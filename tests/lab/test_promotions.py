@@ -14,7 +14,7 @@ from org import files
 from org.cli import main, results, status
 from org.errors import BadInput
 from org.evidence import progress
-from org.lab import dispatch, follow, gate, ledger, promotions, record, stacks
+from org.lab import dispatch, fidelity, follow, gate, ledger, promotions, record, stacks
 from org.world import git
 
 GOOD = ("MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
@@ -104,7 +104,7 @@ def test_what_carries_is_shown_and_moves_no_head(ladder_home, make_seat, edit) -
     assert best["verified"]["experiment"] == test and best["tentative"]["experiment"] == name
     with pytest.raises(BadInput, match=f"{retest.experiment} .carried.; it can be promoted to std"):
         promotions.promote(home, [test], "demo")
-    assert ledger.problems(home) == []
+    assert fidelity.problems(home) == []
 
 
 def test_what_does_not_carry_is_retracted_and_its_head_goes_back(bent_home, make_seat, edit) -> None:
@@ -138,7 +138,7 @@ def test_what_does_not_carry_is_retracted_and_its_head_goes_back(bent_home, make
     assert stacks.stack(home, "main") is None
     with pytest.raises(BadInput, match="did not carry to demo"):
         stacks.verify(home, name)
-    assert ledger.problems(home) == []
+    assert fidelity.problems(home) == []
     line = next(r for r in home.results_tsv.read_text().splitlines() if f"\t{test}\t" in r)
     assert "\tdiscard\t" in line
 
@@ -209,7 +209,7 @@ def test_a_dispatcher_killed_while_it_retracts_ends_in_the_same_place(bent_home,
     assert git.resolve(home.hub, "refs/heads/program/main/main") == base[0]
     assert files.read_yaml(home.program("main"))["head"] == base[0]
     keys = [json.loads(line)["key"] for line in home.ledger.read_text().splitlines()]
-    assert len(keys) == len(set(keys)) and ledger.problems(home) == []
+    assert len(keys) == len(set(keys)) and fidelity.problems(home) == []
 
 
 @pytest.mark.slow  # measures an experiment and its re-test for each
@@ -222,7 +222,7 @@ def test_a_filer_killed_leaves_nothing_or_the_whole(ladder_home, make_seat, edit
     assert all(c.promotes is None for c in ledger.read(home).experiments.values())
     [retest] = promotions.promote(home, [name], "demo")
     assert follow.drive(home, retest.experiment, lambda line: None, poll_s=0.03).outcome == "win"
-    assert ledger.problems(home) == []
+    assert fidelity.problems(home) == []
 
 
 @pytest.mark.slow  # measures several experiments

@@ -22,7 +22,7 @@ from whole import FILE, FILE_AND_FOLLOW, ONE_BATCH, ROOT, age, alive, assert_who
 
 from org.errors import Refused
 from org.home import Home
-from org.lab import dispatch, follow, gate, ledger, record
+from org.lab import dispatch, fidelity, follow, gate, ledger, record
 from org.lab.record import candidate_ref, main_ref
 from org.records import Seat
 from org.world import git
@@ -314,12 +314,12 @@ def test_a_writer_killed_again_and_again_leaves_a_ledger_without_a_gap(tiny_home
                 file.write('{"seq": 9, "kind": "org"')
         code = f"from org.lab import ledger; ledger.Ledger(home).append('org', '{text}', {{}})"
         start(code, tiny_home, "", point=point).wait(60)
-        assert point == "ledger.mend" or ledger.problems(tiny_home) == []
+        assert point == "ledger.mend" or fidelity.problems(tiny_home) == []
     writer = ledger.Ledger(tiny_home)
     for text in "abc":
         writer.append("org", text, {})
     assert sorted(row["key"] for row in ledger.read(tiny_home).rows) == ["a", "b", "c"]
-    assert ledger.problems(tiny_home) == []
+    assert fidelity.problems(tiny_home) == []
 
 
 def test_the_scan_finds_the_failpoints() -> None:

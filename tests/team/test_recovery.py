@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from org import files
-from org.lab import gate, ledger
+from org.lab import fidelity, gate, ledger
 from org.team import panes, seats
 from org.world import process
 
@@ -86,4 +86,4 @@ def test_a_kill_while_runs_train_loses_and_doubles_no_run(org: Any, victim: str)
     assert {s.name: s.program for s in seats.all_seats(home)} == programs
     for name in programs:
         assert len(process.find_marked(f"ORG_EVENTS={home.seat_events(name)}")) == 1, "an agent was started twice"
-    assert ledger.problems(home) == []
+    assert fidelity.problems(home) == []

@@ -20,7 +20,7 @@ from org import charter as charters
 from org import files
 from org.errors import OrgError, Refused
 from org.home import Home, seat_branch
-from org.lab import dispatch, follow, gate, ledger, record, stacks
+from org.lab import dispatch, fidelity, follow, gate, ledger, record, stacks
 from org.records import Contract, RunResult, Seat, Verdict
 from org.world import git, process, worktrees
 from traps import small
@@ -189,7 +189,7 @@ class Stage:
             trap.end(home, contract)
         book = ledger.read(home)
         seen.results = [r for r in book.results.values() if r.experiment == contract.experiment]
-        seen.problems = [str(p["what"]) for p in ledger.problems(home)]
+        seen.problems = [str(p["what"]) for p in fidelity.problems(home)]
         reasons = [*seen.verdict.reasons, *(r.reason for r in seen.results)]
         seen.says = "\n".join([seen.says, *reasons, *seen.problems])
 

@@ -61,6 +61,7 @@ def scratch(home: Home, seat: Seat, argv: Sequence[str], is_json: bool, limit_s:
         raise
     finally:
         keeper.end()
+        process.set_subreaper(on=False)
         shown.set()
         reader.join()
     code = ended.returncode

@@ -177,14 +177,16 @@ def _computed(base: Mapping[str, str], cand: Mapping[str, str], knobs: set[str])
 def left_behind(
     base: Mapping[str, str], cand: Mapping[str, str], others: Collection[str], charter: Charter
 ) -> list[Violation]:
-    """Changed files that import one that stays behind in the worktree: the run would end at that line. others: paths
-    that lie in the worktree and are no part of the experiment."""
+    """Changed files that begin to import one that stays behind in the worktree: the run would end at that line. others:
+    paths that lie in the worktree and are no part of the experiment. What a file imported before is found without them,
+    whatever lies about under that name (`json.py`)."""
     found = []
     for path, text in sorted(cand.items()):
         if not path.endswith(".py") or base.get(path) == text:
             continue
+        before = {p for node in ast.walk(parse(base.get(path, ""))) for p in _imported(node, path, charter)}
         for node in ast.walk(parse(text)):
-            missing = next((p for p in _imported(node, path, charter) if p in others), None)
+            missing = next((p for p in _imported(node, path, charter) if p in others and p not in before), None)
             if missing:
                 line = node.lineno  # type: ignore[attr-defined]
                 message = (

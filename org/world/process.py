@@ -53,9 +53,9 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def set_subreaper() -> None:
-    """Orphans below this process become its children, whatever session they made for themselves."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+def set_subreaper(on: bool = True) -> None:
+    """Orphans below this process become its children, whatever session they made for themselves; until it is off."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -109,18 +109,27 @@ def gaps(home: Home) -> list[float]:
 
 
 def grow(home: Home, lines: int) -> None:
-    """Repeat what was measured under new names until the ledger has `lines` lines, sealed as the org seals them."""
+    """Repeat what was measured under new names and at later times until the ledger has `lines` lines, sealed as the org
+    seals them."""
     book = ledger.read(home)
     rows = [row for row in book.rows if str(row.get("experiment", "")) not in ("", "E0000")]
-    count, last = len(book.experiments), book.rows[-1]
+    first = [row for row in rows if row["experiment"] == rows[0]["experiment"]]
+    count, last, later = len(book.experiments), book.rows[-1], timedelta()
+    span = datetime.fromisoformat(last["t"]) - datetime.fromisoformat(book.rows[0]["t"])
     with home.ledger.open("a", encoding="utf-8") as file:
         while last["seq"] < lines:
             count += 1
-            for row in [row for row in rows if row["experiment"] == rows[0]["experiment"]]:
+            later += span
+            for row in first:
                 text = json.dumps({k: v for k, v in row.items() if k != "sum"}).replace(
                     row["experiment"], f"E{count:04d}"
                 )
-                last = {**json.loads(text), "seq": last["seq"] + 1, "sum": last["sum"]}
+                times = {
+                    name: (datetime.fromisoformat(row[name]) + later).isoformat().replace("+00:00", "Z")
+                    for name in ("t", "started", "ended")
+                    if row.get(name)
+                }
+                last = {**json.loads(text), **times, "seq": last["seq"] + 1, "sum": last["sum"]}
                 before = last.pop("sum")
                 line, last["sum"] = ledger._sealed(last, before)
                 file.write(line + "\n")

@@ -385,6 +385,7 @@ def test_a_new_file_that_the_code_imports_and_the_gate_would_leave_behind_is_nam
     (Path(seat.worktree) / "helper.py").unlink()
     (Path(seat.worktree) / "notes.py").write_text("X = 1\n")
     edit(seat, "import helper", "import math")
+    (Path(seat.worktree) / "argparse.py").write_text("")  # what the code imported before is found without it
     assert gate.submit(tiny_home, seat, "why", dry=True).commit
 
 

@@ -86,7 +86,6 @@ class Story:
             matched="tokens",
             knobs=knobs,
             members=members,
-            **more,
         )
         self.line("experiment", **asdict(replace(contract, **more)))
 

@@ -96,7 +96,7 @@ TRAPS = [
         family=FAMILY,
         about="many times the steps under the tokens of the budget",
         signal="processor seconds by the org's count",
-        edits={"train.py": [longer(400)]},
+        edits={"train.py": [longer(1200)]},
         expect=judged("invalid", says="processor seconds"),
         twin={
             "train.py": [
@@ -117,7 +117,7 @@ TRAPS = [
                 (
                     "    rows = 256 // SEQ_LEN\n",
                     "    rows = 256 // SEQ_LEN\n"
-                    + LOOP.replace("args.steps", "6000")
+                    + LOOP.replace("args.steps", "20_000")
                     + "        update(counts, x, y)\n",
                 )
             ]
@@ -238,7 +238,7 @@ TRAPS = [
         signal="a saving has to be seen on the org's clock",
         edits={"train.py": [(TRAIN_S, TRAIN_S.replace("{train_s:", "{train_s / 10:"))]},
         expect=judged("null", "invalid", says="by the org's clock"),
-        twin={"train.py": [("range(12_000)", "range(6_500)")]},
+        twin={"train.py": [("range(12_000)", "range(3_000)")]},
         twin_expect=WINS,
         home="printed",
         options={"claim": "no-worse:train_s"},

@@ -2,18 +2,22 @@
 
 Run as a file, never imported by the org: `model_child.py LOADER CHECKPOINT ROWS SEQ_LEN VOCAB TOKENS_FD LOGITS CONTROL_FD`.
 Tokens (rows, seq_len) int64 and logits (rows, seq_len, vocab) float32 lie in memory that the referee made: LOGITS is `fd:N`,
-or `cuda:` and the parts of an IPC handle. On the control socket: `m` out when that memory is open, before any of the
-candidate's code runs; `r` out when the model is loaded; then one byte in for each batch and `d` out when its logits are
-written. A model of torch gets tensors on its own device; any other callable gets and returns numpy arrays.
+or `cuda:` and the parts of an IPC handle. On the control socket: `m` out when that memory is open and the libraries are
+imported; `g` in, before which none of the candidate's code runs; `r` out when the model is loaded; then one byte in for
+each batch and `d` out when its logits are written. A model of torch gets tensors on its own device; any other callable
+gets and returns numpy arrays.
 """
 
+import ast
 import base64
 import importlib
+import importlib.util
 import json
 import mmap
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,10 +30,14 @@ def main() -> None:
     tokens = np.frombuffer(mmap.mmap(tokens_fd, 0), dtype=np.int64).reshape(rows, seq_len)
     kind, _, handle = sys.argv[7].partition(":")
     control = socket.socket(fileno=int(sys.argv[8]))
-    logits = opened_on_device(handle, shape) if kind == "cuda" else opened(int(handle), shape)
-    control.sendall(b"m")
-    sys.path[0] = ""  # the export in the current folder, not the org's own code
     module, _, function = loader.partition(":")
+    del sys.path[0]  # the org's own code
+    logits = opened_on_device(handle, shape) if kind == "cuda" else opened(int(handle), shape)
+    import_libraries(Path(*module.split(".")).with_suffix(".py"))
+    control.sendall(b"m")
+    if not control.recv(1):
+        return
+    sys.path.insert(0, "")  # the export in the current folder
     model = getattr(importlib.import_module(module), function)(checkpoint)
     answer = of_torch(model, tokens, logits) if is_of_torch(model) else of_numpy(model, tokens, logits)
     control.sendall(b"r")
@@ -38,6 +46,20 @@ def main() -> None:
         if given != shape:
             raise SystemExit(f"the model returns {given}, expected {shape} logits")
         control.sendall(b"d")
+
+
+def import_libraries(path: Path) -> None:
+    """Import what the file imports and what is installed: neither the file nor anything else of the tree is run."""
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return  # it says so itself when it is loaded
+    roots = [alias.name for node in body if isinstance(node, ast.Import) for alias in node.names]
+    roots += [node.module for node in body if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    for root in dict.fromkeys(name.partition(".")[0] for name in roots):
+        is_of_tree = Path(root).exists() or Path(f"{root}.py").exists()
+        if not is_of_tree and importlib.util.find_spec(root) is not None:
+            importlib.import_module(root)
 
 
 def opened(handle: int, shape: tuple[int, int, int]) -> Any:

@@ -21,7 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -106,24 +106,28 @@ def _score(home: Home, folder: Path, spec: RunSpec, rules: RefereeSpec) -> dict[
 
     meta = files.read_json(home.referee_data / "meta.json")
     vocab = int(meta["vocab_size"])
-    byte_counts = np.fromfile(home.referee_data / "token_bytes.bin", dtype=np.uint16)
-    splits = ["val", "hidden"] if spec.stage in ("verify", "promote") else ["val"]
-    windows = {name: _windows(np, home.referee_data / f"{name}.bin", spec.eval_tokens, rules) for name in splits}
-    rows = _Rows(
-        inputs=np.concatenate([windows[name][0] for name in splits]),
-        targets=np.concatenate([windows[name][1] for name in splits]),
-        split=[name for name in splits for _ in windows[name][0]],
-    )
-    probes = _probes(np, rows.inputs, rules.rows, random.SystemRandom())
-    with _Child(home, folder, spec, rules, vocab, "probes") as child:
-        for batch in _batches(probes, rules.rows):
-            scores = child.scores(np.stack([probe.tokens for probe in batch]))
+    with (
+        _Child(home, folder, spec, rules, vocab, "scoring") as scorer,
+        _Child(home, folder, spec, rules, vocab, "probes") as prober,
+    ):
+        byte_counts = np.fromfile(home.referee_data / "token_bytes.bin", dtype=np.uint16)
+        splits = ["val", "hidden"] if spec.stage in ("verify", "promote") else ["val"]
+        windows = {name: _windows(np, home.referee_data / f"{name}.bin", spec.eval_tokens, rules) for name in splits}
+        rows = _Rows(
+            inputs=np.concatenate([windows[name][0] for name in splits]),
+            targets=np.concatenate([windows[name][1] for name in splits]),
+            split=[name for name in splits for _ in windows[name][0]],
+        )
+        probes = _probes(np, rows.inputs, rules.rows, random.SystemRandom())
+        prober.load()
+        asked = list(_batches(probes, rules.rows))
+        for batch, scores in zip(asked, prober.scores(np.stack([p.tokens for p in b]) for b in asked), strict=True):
             for number, probe in enumerate(batch):
-                probe.logits = child.memory.at(scores, number, probe.positions)
-    failpoint("referee.probed")
-    with _Child(home, folder, spec, rules, vocab, "scoring") as child:
-        where = child.memory.where
-        found, worst = _bits_per_byte(np, child, rows, byte_counts, probes, spec.seed)
+                probe.logits = prober.memory.at(scores, number, probe.positions)
+        prober.end(spare=scorer)
+        failpoint("referee.probed")
+        scorer.load()
+        found, worst = _bits_per_byte(np, scorer, rows, byte_counts, probes, spec.seed)
     if not all(math.isfinite(value) for value in found.values()):
         return {"status": "crash", "reason": "logits are not finite"}
     if worst > TOLERANCE:
@@ -139,7 +143,7 @@ def _score(home: Home, folder: Path, spec: RunSpec, rules: RefereeSpec) -> dict[
             "causality": worst,
             "rows": len(probes),
             "eval_tokens": int(windows["val"][0].size),
-            "logits": where,
+            "logits": scorer.memory.where,
         },
     }
 
@@ -211,8 +215,8 @@ def _bits_per_byte(
     nats: dict[str, list[float]] = {}
     total_bytes: dict[str, int] = {}
     worst = 0.0
-    for batch in _batches(order, child.rows):
-        scores = child.scores(rows.inputs[batch])  # (rows, seq_len, vocab)
+    asked = list(_batches(order, child.rows))
+    for batch, scores in zip(asked, child.scores(rows.inputs[b] for b in asked), strict=True):
         losses = child.memory.losses(scores, rows.targets[batch])
         for number, row in enumerate(batch):
             for probe in by_row.get(row, ()):
@@ -236,7 +240,11 @@ def _distance(np: Any, a: Any, b: Any) -> float:
 
 class _Child:
     """A fresh process of the model behind walls of its own, and the memory shared with it. It sees the commit, the
-    checkpoint and what it is asked; what it writes is gone when it ends."""
+    checkpoint and what it is asked; what it writes is gone when it ends.
+
+    It starts by importing what takes long and is not the candidate's; the candidate's code begins at `load`. So the
+    second starts beside the first, and never runs a line of the candidate's while the first lives: two that met could tell
+    each other which rows are probes."""
 
     PATIENCE_S = 10.0  # with one that said what it should not
 
@@ -249,16 +257,19 @@ class _Child:
     def __enter__(self) -> Self:
         self.memory: logits.Logits = logits.memory(self._shape, self._spec.device)
         self._start()
+        return self
+
+    def load(self) -> None:
         if self._answer() != b"m":
             if self.memory.where == "host":
                 self._fail()
-            self.__exit__()
+            self._kill()
             # none of the candidate's code ran yet: what failed is the sharing, and the host's memory always works
             self.memory = logits.HostLogits(self._shape)
             self._start()
             self._expect(b"m")
+        self._ask(b"g")
         self._expect(b"r")
-        return self
 
     def _start(self) -> None:
         import numpy as np
@@ -274,7 +285,7 @@ class _Child:
         environment = {name: value for name, value in self._spec.env.items() if not name.startswith("RUN_")}
         environment |= runner.private_environment(self._spec.env, self._private)
         walls = runner.walls_of(self._home, self._spec, read=[work, checkpoint, program], write=[self._private])
-        self._log = (self._folder / "model.txt").open("wb")
+        self._log = (self._folder / "model.txt").open("ab")
         passed = (handle, *self.memory.handles, theirs.fileno())
         self._process = subprocess.Popen(
             [sys.executable, *map(str, [*words, handle, self.memory.argument, theirs.fileno()])],
@@ -291,16 +302,26 @@ class _Child:
             os.close(descriptor)
         self._control = ours
 
-    def scores(self, tokens: Any) -> Any:
-        """(rows, seq_len) int64 -> a snapshot of the logits; `memory` takes losses and rows from it."""
-        self._tokens[:] = tokens
+    def scores(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Each (rows, seq_len) int64 -> a snapshot of its logits (rows, seq_len, vocab); `memory` takes losses and rows
+        from it. The model is at the next batch while the caller is at this one."""
+        snapshot = None
+        for tokens in batches:
+            self._tokens[:] = tokens
+            self._ask(b"b")
+            failpoint("referee.asked")
+            if snapshot is not None:
+                yield snapshot
+            self._expect(b"d")
+            snapshot = self.memory.snapshot()
+        if snapshot is not None:
+            yield snapshot
+
+    def _ask(self, word: bytes) -> None:
         try:
-            self._control.sendall(b"b")
+            self._control.sendall(word)
         except OSError:
-            pass  # it ended between two batches; what it answers now says how
-        failpoint("referee.asked")
-        self._expect(b"d")
-        return self.memory.snapshot()
+            pass  # it ended meanwhile; what it answers now says how
 
     def _expect(self, answer: bytes) -> None:
         if self._answer() != answer:
@@ -323,13 +344,20 @@ class _Child:
         lines = (self._folder / "model.txt").read_text(errors="replace").strip().splitlines()
         raise CannotScore(f"the checkpoint does not load and run: {lines[-1] if lines else 'no output'}")
 
-    def __exit__(self, *_: object) -> None:
+    def end(self, spare: _Child | None = None) -> None:
+        """End it, and whatever it started: this process is subreaper of all of it. `spare` has not been loaded yet."""
+        self._kill()
+        process.end_tree(os.getpid(), grace_s=0.0, spare=spare._process.pid if spare else None)
+        shutil.rmtree(self._private, ignore_errors=True)
+
+    def _kill(self) -> None:
         self._control.close()
         self._process.kill()
         self._process.wait()
         self._log.close()
-        process.end_tree(os.getpid(), grace_s=0.0)  # and whatever it started: this process is subreaper of all of it
-        shutil.rmtree(self._private, ignore_errors=True)
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
 
 if __name__ == "__main__":

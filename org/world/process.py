@@ -130,16 +130,17 @@ def kill_all(pids: Callable[[], Iterable[int]], limit_s: float, sign: int = sign
     return ended
 
 
-def end_tree(root: int, grace_s: float = 0.5, keep: int | None = None) -> None:
+def end_tree(root: int, grace_s: float = 0.5, keep: int | None = None, spare: int | None = None) -> None:
     """End `root` and every descendant: TERM, then KILL after the grace. The caller itself may be `root` and lives on: in a
     subreaper that reaches those with sessions of their own, also after their parents died; elsewhere they are missed.
-    Children of the caller are reaped, except `root` and `keep`, which the caller waits for itself."""
+    Children of the caller are reaped, except `root` and `keep`, which the caller waits for itself. `spare`, a child that has
+    no children, lives on."""
 
     def left() -> list[int]:
         is_other = root != os.getpid() and identity(root) is not None
-        return [*descendants(root), *([root] if is_other else [])]
+        return [pid for pid in (*descendants(root), *([root] if is_other else [])) if pid != spare]
 
-    spared = {root, keep}
+    spared = {root, keep, spare}
     for pid in left():
         _signal(pid, signal.SIGTERM)
     end = time.monotonic() + grace_s

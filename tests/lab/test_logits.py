@@ -77,7 +77,8 @@ def scores_of(home: Home, folder: Path, spec: RunSpec) -> tuple[str, np.ndarray]
     rules = RefereeSpec(loader="toy:load", splits="", seq_len=SEQ_LEN, rows=ROWS)
     tokens = np.arange(ROWS * SEQ_LEN).reshape(ROWS, SEQ_LEN) % VOCAB
     with referee._Child(home, folder, spec, rules, VOCAB, "scoring") as child:
-        found = child.scores(tokens)
+        child.load()
+        [found] = child.scores([tokens])
         return child.memory.where, np.stack([child.memory.at(found, row, np.arange(SEQ_LEN)) for row in range(ROWS)])
 
 

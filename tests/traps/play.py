@@ -132,7 +132,8 @@ NOT_VERIFIED = Expect(
 
 # --- playing -------------------------------------------------------------------------------------------------------
 
-SLOW = ("    # the clamp keeps", "    time.sleep(0.06)\n    # the clamp keeps")
+WORK = "    for _ in range(8_000):\n        x.sum()\n    time.sleep(0.06)\n"  # of the processor, and of the clock alone
+SLOW = ("    # the clamp keeps", WORK + "    # the clamp keeps")
 HOMES: dict[str, dict[str, Any]] = {
     "scored": {},
     "printed": {"scored": False, "slow": True},

@@ -213,7 +213,9 @@ def _print_verdict(home: Home, contract: Contract, verdict: Verdict) -> None:
     from org import charter
     from org.lab.dispatch import sentence
 
-    say(sentence(verdict, contract, charter.load(home)))
+    line = sentence(verdict, contract, charter.load(home))
+    say(line)
     for reason in verdict.reasons:
-        say(f"  {reason}")
+        if reason not in line:  # without an effect the first stands in the sentence
+            say(f"  {reason}")
     say(f"  {home.experiment(contract.experiment)}")

@@ -16,7 +16,7 @@ from org.failpoint import failpoint
 from org.home import Home
 from org.lab import record, stacks
 from org.lab.ledger import Book, Ledger
-from org.lab.record import main_ref, publish
+from org.lab.record import main_ref
 from org.lab.wants import Want
 from org.records import Charter, Contract, Verdict
 from org.world import git
@@ -105,8 +105,6 @@ class Credits:
             failpoint("credits.head")
         elif at != leaving.without:
             return []
-        publish(self.home)
-        failpoint("credits.published")
         record.note_head(self.home, owing.program)
         head = book.heads[owing.program]
         before = head.get("effect")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from org import charter as charters
 from org import files
-from org.errors import LeaseHeld
+from org.errors import LeaseHeld, OrgError
 from org.evidence import control, judge
 from org.failpoint import failpoint
 from org.home import Home
@@ -40,7 +40,8 @@ class Dispatcher:
         self._candidates: dict[
             str, tuple[str, ...]
         ] = {}  # program -> head and tentative wins its candidate was made of
-        self._stale: set[str] = set()  # verified wins whose head has moved elsewhere
+        self._stale: set[tuple[str, str]] = set()  # verified wins, and the head they do not stand on
+        self._published: list[object] | None = None  # what the hub has, or could not take
 
     def tick(self, allow_new: bool = True) -> list[str]:
         """One pass; returns sentences saying what happened. With allow_new=False nothing is started."""
@@ -62,7 +63,8 @@ class Dispatcher:
         said += news
         if allow_new:
             said += self._start(charter, base, steps, settings, owed)
-        return said + self._merge_wins()  # last: no free device waits for a merge
+        merged = self._merge_wins()  # last: no free device waits for a merge
+        return said + merged + self._publish()
 
     def running(self) -> list[str]:
         """Ids of runs whose runner lives."""
@@ -182,15 +184,16 @@ class Dispatcher:
         out = book.out()
         for name, verdict in list(book.verdicts.items()):
             is_shown = verdict.outcome in KEPT and verdict.tier == "verified"
-            if not is_shown or name in moved or name in self._stale:
+            if not is_shown or name in moved:
                 continue
             contract = book.experiments[name]
-            if contract.control or name in out or name in book.retracted:
+            stale = name, str(book.heads.get(contract.program, {}).get("commit"))
+            if stale in self._stale or contract.control or name in out or name in book.retracted:
                 continue  # a control's win is of another budget than heads have
             if stacks.move_head(self.home, self.ledger, contract):
                 said.append(f"head of {contract.program} moved to {contract.commit[:7]} by {name}")
             else:
-                self._stale.add(name)
+                self._stale.add(stale)
         return said
 
     def _merge_wins(self) -> list[str]:
@@ -213,6 +216,20 @@ class Dispatcher:
                 left_out = stacks.rebuild_candidate(self.home, book, program)
                 said += [f"{name} does not merge with the other wins of {program}" for name in left_out]
         return said
+
+    def _publish(self) -> list[str]:
+        """Heads and candidates reach the hub, where seats find them. Agents write in it, and a broken one stops nothing
+        here: it is tried again with the next news and by the next dispatcher."""
+        now = [*(row.get("seq") for row in self.ledger.book.heads.values()), *self._candidates.items()]
+        if now == self._published:
+            return []
+        self._published = now
+        try:
+            record.publish(self.home)
+        except OrgError as error:
+            return [f"{self.home.hub} takes no branches: {error}; seats do not see the heads of the record"]
+        failpoint("dispatch.published")
+        return []
 
     def _credit(self, charter: Charter, settings: dict[str, str]) -> tuple[list[wants.Want], list[str]]:
         """What members of passed stacks owe: runs to start, or what they showed."""

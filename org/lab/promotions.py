@@ -130,9 +130,7 @@ class Promotions:
             failpoint("promotions.head")
         elif at != back:
             back = None  # not what they made, or moved by another hand meanwhile
-        record.publish(self.home)
         record.note_head(self.home, program)
-        failpoint("promotions.published")
         commit = back or at
         why = [f"{retest.promotes} did not carry to {retest.scale}: {verdict.outcome}, {verdict.reasons[0]}"]
         if back:

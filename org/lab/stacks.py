@@ -14,7 +14,7 @@ from org.failpoint import failpoint
 from org.home import Home
 from org.lab import gate, record
 from org.lab.ledger import Book, Ledger
-from org.lab.record import candidate_ref, main_ref, program_head, publish
+from org.lab.record import candidate_ref, main_ref, program_head
 from org.records import KEPT, Charter, Contract
 from org.world import git
 
@@ -88,8 +88,6 @@ def rebuild_candidate(home: Home, book: Book, program: str) -> list[str]:
         commit = git.commit(home.record, tree, [head], f"candidate: {what} on {head[:7]}")
         git.update_ref(home.record, candidate_ref(program), commit, old)
         failpoint("stacks.candidate")
-    if git.resolve(home.hub, candidate_ref(program)) != git.resolve(home.record, candidate_ref(program)):
-        publish(home)  # also what a killed one did not get to
     return [name for name in wanted if name not in members]
 
 
@@ -102,8 +100,6 @@ def move_head(home: Home, ledger: Ledger, contract: Contract) -> bool:
         failpoint("gate.head")
     elif at != contract.commit:
         return False
-    publish(home)
-    failpoint("stacks.published")
     record.note_head(home, contract.program)
     rules = charters.load(home).rules
     verdict = ledger.book.verdicts[contract.experiment]

@@ -130,9 +130,7 @@ def test_no_member_leaves_under_a_verification_that_is_open(tiny_home, stacked) 
     assert dispatcher.credits._take_out(charters.load(tiny_home), owing, gone) == []
 
 
-@pytest.mark.parametrize(
-    "point", ["credits.credit", "ledger.credit", "credits.head", "credits.published", "ledger.head:2"]
-)
+@pytest.mark.parametrize("point", ["credits.credit", "ledger.credit", "credits.head", "ledger.head:2"])
 def test_a_dispatcher_killed_while_it_credits_writes_each_line_once(tiny_home, stacked, point) -> None:
     (good, useless), _ = stacked(GOOD, USELESS)
     code = (

@@ -186,6 +186,9 @@ def test_a_hub_that_cannot_be_read_or_fetches_by_a_program_is_one_line(tiny_home
         file.write(f'[url "ext::touch {canaries}/x %S "]\n\tinsteadOf = /\n')
     with pytest.raises(OrgError):
         record.publish(tiny_home)
+    dispatcher = dispatch.Dispatcher(tiny_home)
+    assert [line for line in dispatcher.tick(allow_new=False) if "takes no branches" in line], "it goes on, and says so"
+    assert dispatcher.tick(allow_new=False) == []
     (tiny_home.hub / "HEAD").unlink()
     with pytest.raises(OrgError):
         gate.submit(tiny_home, seat, "why")

@@ -182,7 +182,7 @@ def test_a_head_on_which_a_later_stack_stands_stays_and_the_line_says_so(bent_ho
     assert best["verified"]["experiment"] == upon
 
 
-POINTS = ["promotions.retract", "promotions.head", "promotions.published", "ledger.head", "ledger.tip"]
+POINTS = ["promotions.retract", "promotions.head", "ledger.head", "ledger.tip"]
 
 
 @pytest.mark.slow  # measures a verification and a re-test for each

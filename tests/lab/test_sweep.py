@@ -42,7 +42,14 @@ FILER = [
 FILER += ["ledger.tip", "gate.filed", "gate.given"]
 # the process that dispatches
 DISPATCHER = ["dispatch.lease", "dispatch.spawn", "dispatch.spawned", "dispatch.verdict", "dispatch.judged:9"]
-DISPATCHER += ["ledger.verdict", "dispatch.acted:9", "commit.table", "commit.made", "stacks.candidate"]
+DISPATCHER += [
+    "ledger.verdict",
+    "dispatch.acted:9",
+    "commit.table",
+    "commit.made",
+    "stacks.candidate",
+    "dispatch.published",
+]
 # the processes of one run -> what becomes of the first runs, all killed there: `again` never began
 RUN = {
     "runner.start": "again",
@@ -64,7 +71,7 @@ REFEREE = {"referee.start": "lost", "referee.asked": "lost", "referee.probed": "
 CHECKS = ["checks.laid"]
 SPLITS = ["referee.splits", "while they are made"]
 REAPER = ["dispatch.lost", "dispatch.reap"]
-STACK = ["gate.head", "stacks.published", "ledger.head"]
+STACK = ["gate.head", "ledger.head"]
 LINES = ["ledger.org", "ledger.tip", "ledger.mend"]
 # swept where their stories are told
 ELSEWHERE = {
@@ -74,10 +81,8 @@ ELSEWHERE = {
     "promotions.file": "lab/test_promotions.py",
     "promotions.retract": "lab/test_promotions.py",
     "promotions.head": "lab/test_promotions.py",
-    "promotions.published": "lab/test_promotions.py",
     "credits.credit": "lab/test_credits.py",
     "credits.head": "lab/test_credits.py",
-    "credits.published": "lab/test_credits.py",
     "ledger.credit": "lab/test_credits.py",
     "mail.cur": "team/test_mail.py",
     "mail.tmp": "team/test_mail.py",

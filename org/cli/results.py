@@ -44,27 +44,28 @@ def results(call: Call, check: bool, is_csv: bool, predictions: bool, kept: bool
     elif not book.experiments:
         say("no experiment yet; `org launch` or `org run` makes some")
     else:
-        colours = [view.OUTCOME_COLOURS.get((row["verdict"] or {}).get("outcome", "")) for row in shown]
-        say(view.table(HEAD, [_line(row) for row in shown], colours) if shown else "nothing kept yet")
-        say(f"\n{_summary(book)}")
+        from org import charter
+
+        say(text(book, shown, charter.load(home).scale))
     return None
 
 
-def _summary(book: Any) -> str:
-    verdicts = list(book.verdicts.values())
-    tests = [name for name, contract in book.experiments.items() if contract.promotes]
-    wins = [v for v in verdicts if v.outcome == "win" and v.experiment not in {*tests, *book.retracted}]
-    verified = sum(verdict.tier == "verified" for verdict in wins)
-    from org.evidence import stack
+def text(book: Any, shown: list[dict[str, Any]], scale: str) -> str:
+    """The table, and what it comes to. scale: the charter's; another one is named."""
+    colours = [view.OUTCOME_COLOURS.get((row["verdict"] or {}).get("outcome", "")) for row in shown]
+    table = view.table(HEAD, [_line(row, scale) for row in shown], colours) if shown else "nothing kept yet"
+    return f"{table}\n\n{_summary(book)}"
 
-    credited = [credit.member for credit in stack.credits(book.moves).values() if credit.outcome == "helps"]
-    and_credits = f", {len(credited)} members of stacks credited" if credited else ""
-    and_back = f", {len(book.retracted)} retracted" if book.retracted else ""
-    runs, wins_said = (
-        f"{len(book.results)} runs, {len(verdicts)} verdicts",
-        f"{len(wins)} wins of which {verified} verified",
-    )
-    return f"{runs}, {wins_said}{and_credits}{and_back}"
+
+def _summary(book: Any) -> str:
+    from org.lab.tally import tally
+
+    told = tally(book)
+    parts = [f"{told.runs} runs", f"{told.verdicts} verdicts", f"{told.wins} wins of which {told.verified} verified"]
+    parts += [f"{told.controls} kept under a control"] if told.controls else []
+    parts += [f"{told.credited} members of stacks credited"] if told.credited else []
+    parts += [f"{told.retracted} retracted"] if told.retracted else []
+    return ", ".join(parts)
 
 
 def rows(book: Any) -> list[dict[str, Any]]:
@@ -112,13 +113,15 @@ def _credit_row(credit: Any) -> dict[str, Any] | None:
 CREDITS = {"helps": "credited in {}", "inert": "left {}", "unknown": "in {}, no credit"}
 
 
-def _line(row: dict[str, Any]) -> list[str]:
+def _line(row: dict[str, Any], scale: str = "") -> list[str]:
+    """scale: the charter's, where one that differs is to be named."""
     verdict = row["verdict"] or {}
     marks = [m for m in (verdict.get("tier"), "reported" if verdict.get("trust") == "reported" else None) if m]
     if row["credit"]:
         marks.append(CREDITS[row["credit"]["outcome"]].format(row["credit"]["experiment"]))
     is_out = any(test["state"] == "fell" for test in row["retests"])
     marks += [*row["on_the_ladder"], *([] if is_out else [f"owes {scale}" for scale in row["owes"]])]
+    marks += [f"at {row['scale']}"] if scale and row["scale"] != scale else []
     said = verdict.get("outcome", "open") + (f" ({', '.join(marks)})" if marks else "")
     effect, se, z = verdict.get("effect"), verdict.get("se"), verdict.get("z")
     number = "-" if effect is None else f"{effect:+.4f}" + (f" ± {se:.4f}" if se is not None else "")

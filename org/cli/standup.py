@@ -111,7 +111,10 @@ def _learned(book: Book, contract: Contract) -> str:
 @as_json
 @pass_call
 def audit(call: Call, file: str, is_json: bool) -> int | None:
-    """Mark every number in FILE (- for stdin) that the ledger does not support. Exit 1 when there is one."""
+    """Mark every number in FILE (- for stdin) that the ledger does not support. Exit 1 when there is one.
+
+    A line is judged by the experiments it names; a page that the org made has no mark.
+    """
     from org import files
     from org.team import prose
 

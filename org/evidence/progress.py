@@ -54,8 +54,8 @@ def series(
         at = max((held[run.run] for run in bank), default=0.0)
         points.append(Point(at, _last(bank), "E0000", baseline, "baseline", "baseline"))
     for name, verdict in verdicts.items():
-        if name in contracts and (contracts[name].control or contracts[name].promotes):
-            continue  # a value at another budget is on no one curve with these
+        if not is_on_the_curve(contracts.get(name)):
+            continue
         own = [r for r in runs if r.experiment == name]
         rested = [by_run[r] for r in verdict.runs if r in by_run]
         seen = own or rested
@@ -66,6 +66,12 @@ def series(
         points.append(Point(at, _last(seen), name, value, kind, label))
     best, claimed = _steps(points, metric, ("verified",)), _steps(points, metric, ("verified", "kept"))
     return Progress(points, best, claimed)
+
+
+def is_on_the_curve(contract: Contract | None) -> bool:
+    """Whether the experiment measures at the charter's budget: a value at another one, a control's or a re-test's, is on
+    no one curve with the rest. One without a contract is taken to."""
+    return contract is None or not (contract.control or contract.promotes)
 
 
 def kind_of(verdict: Verdict) -> Kind:

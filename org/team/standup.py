@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,24 +13,23 @@ from typing import TYPE_CHECKING
 
 from org import files
 from org.evidence import predictions
-from org.evidence import stack as stacks
+from org.evidence.progress import is_on_the_curve
 from org.home import Home
 from org.lab import credits
-from org.records import KEPT, Charter, Contract, Letter, RunResult, Verdict
-from org.team import ideas, mail, roster
-from org.team.prose import Reader, cell, quote
+from org.lab.tally import REFUTED, Standing, is_change, tally
+from org.records import Charter, Contract, Letter, RunResult, Verdict
+from org.team import facts, ideas, mail, roster
+from org.team.prose import SPAN, Reader, cell, quote
 
 if TYPE_CHECKING:
     from org.lab.ledger import Book
 
-REFUTED = ("null", "loss", "crash", "invalid")
 REVIEW = "## Review"
 REVIEW_HINT = (
     "_Write below this line: questions, vetoes, what to try next. It stays here when the page is made again;\n"
     "`org send chief TEXT` carries it to the chief._\n"
 )
 NOTHING = "-"  # in a cell: not known
-COVERS = re.compile(r"<!-- covers to ([0-9T:.Z-]+) -->")
 
 
 @dataclass(frozen=True)
@@ -77,12 +75,12 @@ def page(
     """The page as Markdown. Counts what became known after `since` (None: since the launch) up to `now`; calibration
     counts everything. sources: idea -> where it came from. Every number is the ledger's; words of agents are quoted and made harmless."""
     view = _View(book, charter, since)
-    reader = Reader(book, charter.metric.name)
+    reader = Reader(book, charter.metric.name, sources)
     until = _utc(now)
     span = f"{_since(since)} up to {_clock(until)} UTC"
     unit = f"Numbers are the ledger's, {charter.metric.name}, {charter.metric.direction} is better."
     sections = [
-        f"# Standup {until[:10]}\n\n_{span}. {unit}_\n<!-- covers to {until} -->",
+        f"# Standup {until[:10]}\n\n_{span}. {unit}_\n<!-- covers {f'from {since} ' if since else ''}to {until} -->",
         "## While you slept\n\n" + _summary(view),
         "## Kept\n\n" + _kept(view),
         "## Stacks and heads\n\n" + _heads(view),
@@ -106,16 +104,7 @@ class _View:
         self.refusals = [row for row in book.refusals if self.is_new(row.get("t"))]
         self.verdicts = [v for name, v in book.verdicts.items() if self.is_new(book.verdict_times.get(name))]
         self.heads = [row for row in book.rows if row.get("kind") == "head" and self.is_new(row.get("t"))]
-        self.credits = stacks.credits(book.moves)
-        self.stack_of: dict[str, str] = {}  # member -> the stack that brought it into a head
-        self.alone: set[str] = set()  # members that were a stack's only one: its verification was theirs
-        for row in book.moves:
-            if row.get("kind") == "head" and not (
-                row.get("removed") or row.get("retracts") or row.get("experiment") in book.retracted
-            ):
-                members = [str(member) for member in row.get("members") or ()]
-                self.stack_of |= dict.fromkeys(members, str(row.get("experiment")))
-                self.alone |= set(members) if len(members) == 1 else set()
+        self.standing = Standing(book.moves)
 
     def is_new(self, moment: str | None) -> bool:
         return self.since is None or moment is None or moment > self.since
@@ -128,18 +117,10 @@ class _View:
         return cell(contract.description, limit) if contract else "?"
 
     def tier(self, verdict: Verdict) -> str:
-        """`verified` is earned in a stack too, by the member whose removal hurts; then the stack is named."""
-        stack, credit = self.stack_of.get(verdict.experiment), self.credits.get(verdict.experiment)
-        if verdict.tier == "verified" or stack is None:
-            return verdict.tier or ""
-        if verdict.experiment in self.alone or (credit and credit.outcome == "helps"):
-            return f"verified in {stack}"
-        if credit and credit.outcome == "inert":
-            return f"tentative, no part of {stack}"
-        return f"tentative, in {stack} without a credit yet"
+        return self.standing.tier(verdict)
 
     def is_kept(self, verdict: Verdict) -> bool:
-        return verdict.outcome in KEPT and verdict.experiment not in self.book.retracted
+        return self.standing.is_kept(verdict)
 
     def outcome(self, verdict: Verdict) -> str:
         gone = self.book.retracted.get(verdict.experiment)
@@ -150,26 +131,9 @@ class _View:
             return "not measured"
         return f"{verdict.effect:+.4f}" + (f" ± {verdict.se:.4f}" if verdict.se is not None else "")
 
-    def arms(self, verdict: Verdict, axis: str) -> tuple[float | None, float | None]:
-        """(baseline, candidate) on one axis: as judged, else the mean of the runs the verdict rests on."""
-        if axis == "step_s":
-            seconds, counts = self.arms(verdict, "train_s"), self.arms(verdict, "steps")
-            return _ratio(seconds[0], counts[0]), _ratio(seconds[1], counts[1])
-        judged = verdict.matching.get(axis)
-        if judged:
-            return judged.get("baseline"), judged.get("candidate")
-        contract = self.contract(verdict)
-        if contract is None:
-            return None, None
-        runs = [self.book.results[run] for run in verdict.runs if run in self.book.results]
-        base, own = (
-            [getattr(run, axis) for run in runs if run.tree == tree] for tree in (contract.baseline_tree, contract.tree)
-        )
-        return _mean(base), _mean(own)
-
     def percent(self, verdict: Verdict, axis: str) -> str:
-        base, own = self.arms(verdict, axis)
-        return f"{(own - base) / base:+.1%}" if base and own is not None else NOTHING
+        more = facts.share(self.book, verdict, axis)
+        return NOTHING if more is None else f"{more:+.1%}"
 
 
 # --- sections ----------------------------------------------------------------------------------------------------
@@ -177,26 +141,18 @@ class _View:
 
 def _summary(view: _View) -> str:
     """One line. Counts changes; a stack is no change of its own, but its effect may be the best."""
-    changes = [v for v in view.verdicts if not _is_stack(view.contract(v))]
-    stacks = [v for v in view.verdicts if _is_stack(view.contract(v))]
-    kept = [v for v in changes if view.is_kept(v)]
-    wins = [v for v in kept if v.outcome == "win"]
-    verified = sum(view.tier(v).startswith("verified") for v in wins)
-    holds = len(kept) - len(wins)
-    refuted = sum(v.outcome in REFUTED or v.experiment in view.book.retracted for v in changes)
-    hours = sum(r.held_s for r in view.results) / 3600
-    decided = _count(len(changes), "experiment")
-    passed = [v for v in stacks if v.outcome in KEPT]
-    shown = [v for v in passed if v.tier and view.is_kept(v)]  # a re-test at another scale is no gain of its own
+    told = tally(view.book, view.since)
     parts = [
-        f"{_count(len(view.results), 'run')} and {decided} decided in {hours:.2f} device-hours",
-        f"{_count(len(wins), 'win')} ({verified} verified, {len(wins) - verified} tentative)",
-        *([f"{holds} held (no-worse shown)"] if holds else []),
-        f"{refuted} refuted",
-        *([f"{_count(len(stacks), 'verification')}, {len(passed)} passed"] if stacks else []),
-        *([f"{_count(len(view.refusals), 'refusal')} by the gate"] if view.refusals else []),
+        f"{_count(told.runs, 'run')} and {_count(told.decided, 'experiment')} decided in {told.held_s / 3600:.2f} device-hours",
+        f"{_count(told.wins, 'win')} ({told.verified} verified, {told.wins - told.verified} tentative)",
+        *([f"{told.holds} held (no-worse shown)"] if told.holds else []),
+        *([f"{told.controls} kept under a control"] if told.controls else []),
+        f"{told.refuted} refuted",
+        *([f"{_count(told.verifications, 'verification')}, {told.passed} passed"] if told.verifications else []),
+        *([f"{_count(told.refusals, 'refusal')} by the gate"] if told.refusals else []),
     ]
-    measured = [v for v in wins + shown if v.effect is not None]
+    measured = [v for v in view.verdicts if v.outcome == "win" and v.tier and v.effect is not None and view.is_kept(v)]
+    measured = [v for v in measured if is_on_the_curve(view.contract(v))]
     if measured:
         best = max(measured, key=lambda v: -view.charter.metric.sign * (v.effect or 0.0))
         parts.append(f"best effect **{view.effect(best)}** ({best.experiment}, {view.tier(best)}: {view.change(best)})")
@@ -204,14 +160,14 @@ def _summary(view: _View) -> str:
 
 
 def _kept(view: _View) -> str:
-    kept = [v for v in view.verdicts if view.is_kept(v) and not _is_stack(view.contract(v))]
+    kept = [v for v in view.verdicts if view.is_kept(v) and is_change(view.contract(v))]
     if not kept:
         return "Nothing was kept."
     head = ["change", "effect ± se", "tier", "step time", "memory", "compile", "commit", "experiment", "seat"]
     rows = []
     for verdict in sorted(kept, key=lambda v: v.experiment):
         contract = view.contract(verdict)
-        _, compile_s = view.arms(verdict, "compile_s")
+        _, compile_s = facts.arms(view.book, verdict, "compile_s")
         tier = view.tier(verdict) + (" (holds)" if verdict.outcome == "holds" else "")
         rows.append(
             [
@@ -248,7 +204,7 @@ def _heads(view: _View) -> str:
     moved = {row.get("experiment") for row in view.heads}
     for verdict in view.verdicts:
         contract = view.contract(verdict)
-        if _is_stack(contract) and contract and verdict.experiment not in moved:
+        if contract and not is_change(contract) and verdict.experiment not in moved:
             members = ", ".join(contract.members)
             what = (
                 f"{f'control ({contract.control})' if contract.control else 'stack'} {verdict.experiment} of {members}"
@@ -277,7 +233,7 @@ def _refuted(view: _View) -> str:
     for verdict in sorted(view.verdicts, key=lambda v: v.experiment):
         contract = view.contract(verdict)
         is_refuted = verdict.outcome in REFUTED or verdict.experiment in view.book.retracted
-        if not is_refuted or _is_stack(contract):
+        if not is_refuted or not is_change(contract):
             continue
         measured = view.effect(verdict)
         if verdict.effect is None and verdict.reasons:
@@ -333,19 +289,19 @@ def _questions(words: Words, reader: Reader) -> str:
     for letter in words.questions:
         mark = "" if letter.verified else " (unverified)"
         about = f" about {cell(letter.about, 40)}" if letter.about else ""
-        lines.append(f"**{cell(letter.sender, 32)}**{mark}{about}, `{letter.id}`:\n\n{quote(reader.read(letter.body))}")
-    lines += [f"**{cell(seat, 32)}** noted:\n\n{quote(reader.read(text))}" for seat, text in words.notes]
+        lines.append(f"**{cell(letter.sender, 32)}**{mark}{about}, `{letter.id}`:\n\n{reader.read(quote(letter.body))}")
+    lines += [f"**{cell(seat, 32)}** noted:\n\n{reader.read(quote(text))}" for seat, text in words.notes]
     return "\n\n".join(lines) or "None."
 
 
 def _next(words: Words, reader: Reader) -> str:
     if not words.plans:
         return "No seat has said."
-    return "\n".join(f"- **{seat}**: {cell(reader.read(text), 300)}" for seat, text in sorted(words.plans.items()))
+    return "\n".join(f"- **{seat}**: {reader.read(cell(text, 300))}" for seat, text in sorted(words.plans.items()))
 
 
 def _answers(words: Words, reader: Reader) -> str:
-    said = [f"**{seat}**\n\n{quote(reader.read(text))}" for seat, text in sorted(words.answers.items())]
+    said = [f"**{seat}**\n\n{reader.read(quote(text))}" for seat, text in sorted(words.answers.items())]
     return "\n\n".join(["_Quoted; what stands in brackets is the ledger's word on the number before it._", *said])
 
 
@@ -372,9 +328,9 @@ def _covered(home: Home, date: str) -> str | None:
     if not home.standups.is_dir():
         return None
     for path in sorted(home.standups.glob("[0-9]*.md"), reverse=True):
-        match = COVERS.search(path.read_text(encoding="utf-8", errors="replace")) if path.stem < date else None
+        match = SPAN.search(path.read_text(encoding="utf-8", errors="replace")) if path.stem < date else None
         if match:
-            return match[1]
+            return match[2]
     return None
 
 
@@ -390,20 +346,6 @@ def _cause(run: RunResult) -> str:
     if run.stage == "promote":
         return "re-tests at another scale"
     return f"search, {'ablations' if run.arm.startswith('ablation') else run.arm}"
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _ratio(value: float | None, by: float | None) -> float | None:
-    return value / by if value is not None and by else None
-
-
-def _is_stack(contract: Contract | None) -> bool:
-    """Whether the experiment measures earlier ones again, one or several, and is no change of its own."""
-    return contract is not None and bool(contract.members or contract.promotes)
 
 
 def _has_reported(verdicts: Iterable[Verdict]) -> bool:

@@ -46,3 +46,22 @@ def test_any_text_is_read_and_loses_nothing_but_its_citations(text: str) -> None
         position = 0
         for character in text:  # the words are still there, in their order
             position = shown.index(character, position) + 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["E0001", " ", "0.5 bpb", "\n", "`", "|", "double it", " [the ledger: ", "]", "12 runs", "…"])
+    )
+)
+def test_any_page_is_linted_line_by_line(parts: list[str]) -> None:
+    page = "".join(parts)
+    assert all(1 <= mark.line <= page.count("\n") + 1 for mark in Reader(BOOK, "val_bpb").marks(page))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["12 runs [the ledger: 12 runs]", "[the ledger: 12 runs]", "E0001 gained 0.9 bpb [the ledger: E0001 effect 0.9]"],
+)
+def test_a_page_cannot_speak_for_the_ledger(text: str) -> None:
+    assert Reader(BOOK, "val_bpb").marks(text)

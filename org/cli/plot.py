@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from org import files
+from org.evidence import progress
+from org.evidence.control import PROBE
+from org.evidence.progress import is_on_the_curve
 from org.home import Home
-from org.records import KEPT, Charter, Contract, RunResult, Verdict
+from org.lab.tally import tally
+from org.records import Charter, Contract, RunResult, Verdict
 
 if TYPE_CHECKING:
     from org.lab.ledger import Book
@@ -46,8 +50,8 @@ class Step:
 
 
 def marks(book: Book, charter: Charter) -> list[Mark]:
-    """Every run that ended at the charter's scale, in the order it ended. Other scales are not comparable and left out."""
-    kept = {run for verdict in book.verdicts.values() if _is_kept(book, verdict) for run in _own_runs(book, verdict)}
+    """Every run that ended at the charter's budget, in the order it ended. Others are not comparable and left out."""
+    kept = {run for point in _kept(book, charter) for run in _own_runs(book, book.verdicts[point.experiment])}
     found = []
     for x, result in enumerate(_ended(book, charter), 1):
         kind: Literal["baseline", "discarded", "kept", "failed"] = "discarded"
@@ -72,14 +76,12 @@ def steps(book: Book, charter: Charter) -> list[Step]:
         mean = _mean(r.metric for r in bank)
         found = [Step(min(order[r.run] for r in bank), mean, mean, "baseline", False)]
     arms = []
-    for verdict in book.verdicts.values():
-        contract = book.experiments.get(verdict.experiment)
-        own = [book.results[run] for run in _own_runs(book, verdict) if run in order and book.results[run].is_ok]
-        if contract and own and _is_kept(book, verdict):
+    for point in _kept(book, charter):
+        own = [order[run] for run in _own_runs(book, book.verdicts[point.experiment]) if run in order]
+        contract = book.experiments.get(point.experiment)
+        if contract and own and point.value is not None:
             label = _short(book, contract)
-            x = max(order[r.run] for r in own)
-            mean = _mean(r.metric for r in own)
-            arms.append(Step(x, mean, mean, label, verdict.tier == "verified"))
+            arms.append(Step(max(own), point.value, point.value, label, point.kind == "verified"))
     for arm in sorted(arms, key=lambda a: a.x):
         is_better = not found or charter.metric.sign * (found[-1].best - arm.best) > 0
         if is_better or arm.is_verified:
@@ -87,11 +89,11 @@ def steps(book: Book, charter: Charter) -> list[Step]:
     return found
 
 
-def _is_kept(book: Book, verdict: Verdict) -> bool:
-    """Kept here and nowhere called back; a re-test at another scale keeps nothing itself."""
-    contract = book.experiments.get(verdict.experiment)
-    is_retest = contract is not None and contract.promotes is not None
-    return verdict.outcome in KEPT and not is_retest and verdict.experiment not in book.retracted
+def _kept(book: Book, charter: Charter) -> list[progress.Point]:
+    """What was kept at the charter's budget and called back nowhere."""
+    results = book.results.values()
+    points = progress.series(book.verdicts, results, None, charter.metric, book.experiments, book.retracted).points
+    return [point for point in points if point.kind in ("kept", "verified")]
 
 
 def _own_runs(book: Book, verdict: Verdict) -> list[str]:
@@ -102,8 +104,10 @@ def _own_runs(book: Book, verdict: Verdict) -> list[str]:
 
 
 def _ended(book: Book, charter: Charter) -> list[RunResult]:
-    """Results at the charter's scale by the time they ended; lines without a time keep the ledger's order."""
-    mine = [r for r in book.results.values() if r.scale == charter.scale]
+    """Results at the charter's budget by the time they ended; lines without a time keep the ledger's order. Runs of a
+    control have another one, its baseline's excepted, and a probe trains for a part of it."""
+    mine = [r for r in book.results.values() if r.scale == charter.scale and r.arm != PROBE]
+    mine = [r for r in mine if r.arm == "baseline" or is_on_the_curve(book.experiments.get(r.experiment))]
     return sorted(mine, key=lambda r: r.ended or "") if all(r.ended for r in mine) else mine
 
 
@@ -240,15 +244,12 @@ def _paint_best(axes: Any, best: list[Step], last: int, charter: Charter) -> Non
 
 def _titles(axes: Any, book: Book, charter: Charter) -> None:
     runs = _ended(book, charter)
-    stacks = {name for name, contract in book.experiments.items() if contract.members or contract.promotes}
-    changes = [v for name, v in book.verdicts.items() if name not in stacks]
-    kept = sum(_is_kept(book, v) for v in changes)
-    verified = sum(v.tier == "verified" and _is_kept(book, v) for v in book.verdicts.values())
+    told = tally(book)
     minutes = sum(r.held_s for r in book.results.values()) / 60
-    words = [f"{len(runs)} runs", f"{len(changes)} experiments", f"{kept} kept"]
-    words += [f"{verified} verified", f"{minutes:.0f} device-minutes"]
+    words = [f"{len(runs)} runs", f"{told.decided} experiments", f"{told.wins + told.holds} kept"]
+    words += [f"{told.verified} verified", f"{minutes:.0f} device-minutes"]
     other = len(book.results) - len(runs)
-    words += [f"{other} runs at other scales not shown"] if other else []
+    words += [f"{other} runs at other budgets not shown"] if other else []
     task = files.printable(charter.task.strip().splitlines()[0] if charter.task.strip() else "", 110)
     axes.figure.text(0.08, 0.955, f"{charter.metric.name}: {task}", fontsize=13, fontweight="bold", color=INK)
     axes.figure.text(0.08, 0.922, f"scale {charter.scale}  ·  " + "  ·  ".join(words), fontsize=10.5, color=MUTED)

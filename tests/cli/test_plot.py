@@ -53,6 +53,20 @@ def test_the_line_starts_at_the_baseline_and_follows_the_best_kept_arm():
     assert line[1].label == "MATRIX_LR 0.02→0.04"
 
 
+def test_a_control_and_its_probe_are_on_no_curve():
+    story = Story()
+    bank = story.bank(2.10, 2.11)
+    story.experiment("E0001", control="flops", why="a third layer", tree="f")
+    story.run("E0001/probe-s1", 4.0, "f", steps=15)
+    own = [story.run("E0001/candidate-s1", 1.9, "f", steps=150)]
+    story.verdict("E0001", "win", own + bank, -0.2, 0.01, "tentative")
+    story.experiment("E0002", control="flops", members=("E0001",), stage="verify", tree="f")
+    story.run("E0002/baseline-s11", 2.105, "b", stage="verify")
+    story.verdict("E0002", "win", [story.run("E0002/candidate-s11", 1.9, "f", stage="verify")], -0.2, 0.01, "verified")
+    assert [mark.kind for mark in plot.marks(story.book, CHARTER)] == ["baseline"] * 3
+    assert [round(step.best, 3) for step in plot.steps(story.book, CHARTER)] == [2.105]
+
+
 def test_higher_is_better_turns_the_line_round():
     charter = Charter.from_dict({**vars(CHARTER), "metric": Metric("accuracy", "higher")})
     line = plot.steps(night(), charter)

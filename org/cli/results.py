@@ -139,13 +139,14 @@ def _print_csv(shown: list[dict[str, Any]]) -> None:
 
     fields = ("outcome", "tier", "effect", "se", "z", "n", "matched_on", "trust")
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["experiment", "program", "seat", "commit", "claim", "expect", *fields, "description"])
+    firsts = ["experiment", "program", "seat", "commit", "claim", "expect"]
+    lasts = ["description", "stage", "scale", "control", "retracted", "promotes"]
+    writer.writerow([*firsts, *fields, *lasts])
     for row in shown:
         verdict = row["verdict"] or {}
-        first = [row[name] for name in ("experiment", "program", "seat", "commit", "claim", "expect")]
-        writer.writerow(
-            [*first, *(verdict.get(name) for name in fields), " ".join(printable(row["description"]).split())]
-        )
+        row = {**row, "description": " ".join(printable(row["description"]).split())}
+        measured = [verdict.get(name) for name in fields]
+        writer.writerow([*(row[name] for name in firsts), *measured, *(row[name] for name in lasts)])
 
 
 def _predictions(home: Home, book: Any, is_json: bool) -> None:

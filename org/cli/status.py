@@ -7,6 +7,7 @@ from typing import Any
 from org import files
 from org.cli import view
 from org.cli.verb import Call, as_json, pass_call, print_json, say, verb
+from org.errors import BadInput
 from org.home import Home
 
 STATE_COLOURS = {
@@ -30,7 +31,7 @@ def status(call: Call, is_json: bool) -> None:
     if is_json:
         print_json(facts)
     else:
-        say(render(facts))
+        say(render(facts, _scale(call.home) if any(facts["best"].values()) else ""))
 
 
 def collect(home: Home) -> dict[str, Any]:
@@ -40,14 +41,27 @@ def collect(home: Home) -> dict[str, Any]:
     from org.team import states
 
     book = ledger.read(home)
+    best = progress.best(book.verdicts, book.experiments, book.retracted, book.wins)
     return {
         "org": organisation(home),
         "seats": states.states(home, book),
         "devices": follow.device_table(home, book),
         "queue": follow.queue(home, book),
-        "best": progress.best(book.verdicts, book.experiments, book.retracted, book.wins),
+        "best": {
+            tier: row and {**row, "scale": book.experiments[row["experiment"]].scale} for tier, row in best.items()
+        },
         "runs": len(book.results),
     }
+
+
+def _scale(home: Home) -> str:
+    """The charter's; "" while somebody is in the middle of writing it."""
+    from org import charter
+
+    try:
+        return charter.load(home).scale
+    except BadInput:
+        return ""
 
 
 def organisation(home: Home) -> dict[str, Any]:
@@ -74,8 +88,8 @@ def office_pid(home: Home) -> int | None:
     return note if isinstance(note, int) and not isinstance(note, bool) else None
 
 
-def render(facts: dict[str, Any]) -> str:
-    """The same for people: plain text, aligned."""
+def render(facts: dict[str, Any], scale: str = "") -> str:
+    """The same for people: plain text, aligned. scale: the charter's; a best of another one says so."""
     org = facts["org"]
     state = f"running since {view.ago(org['since'])}" if org["running"] else "not running; `org launch` starts it"
     parts = [f"{view.paint(org['home'], 'bold')}  {state}  isolation: {org['isolation']}  runs: {facts['runs']}"]
@@ -90,7 +104,7 @@ def render(facts: dict[str, Any]) -> str:
     if facts["queue"]:
         rows = [[q["experiment"], q["seat"], q["run"] or "-", q["waiting_for"]] for q in facts["queue"]]
         parts.append(view.table(("experiment", "seat", "run", "waiting for"), rows))
-    parts.append("\n".join(f"best {tier:10} {_best(facts['best'][tier])}" for tier in ("verified", "tentative")))
+    parts.append("\n".join(f"best {tier:10} {_best(facts['best'][tier], scale)}" for tier in ("verified", "tentative")))
     return "\n\n".join(parts)
 
 
@@ -104,8 +118,10 @@ def _shown(seat: dict[str, Any], name: str) -> str:
     return "-" if value is None else str(value)
 
 
-def _best(row: dict[str, Any] | None) -> str:
+def _best(row: dict[str, Any] | None, scale: str) -> str:
+    """scale: the charter's; a result at another one is no rival of those, and says so."""
     if row is None:
         return "none yet"
     error = f" ± {row['se']:.4f}" if row.get("se") is not None else ""
-    return f"{row['experiment']} {row['effect']:+.4f}{error}  {view.cut(row['description'], 80)}"
+    where = f" at {row['scale']}" if row["scale"] != scale else ""
+    return f"{row['experiment']} {row['effect']:+.4f}{error}{where}  {view.cut(row['description'], 80)}"

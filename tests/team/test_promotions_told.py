@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+
 from books import CHARTER, Story
 
-from org.cli import plot, results
+from org.cli import plot, results, status
 from org.team import letters, snapshot, standup
 
 ROLES = {"chief": "chief", "j1": "junior", "j2": "junior"}
@@ -66,3 +68,45 @@ def test_a_retraction_is_one_letter_to_those_it_concerns() -> None:
     retract(story)
     [letter] = letters.outgoing(story.book, CHARTER, ROLES, {"j1": "main", "j2": "other"}, told)
     assert letter.to == ("j1", "chief") and WHY in letter.body and "--sync" in letter.body
+
+
+def test_the_csv_says_what_a_row_is_and_that_it_was_retracted(capsys) -> None:
+    story = night("null")
+    retract(story)
+    results._print_csv(results.rows(story.book))
+    rows = {row["experiment"]: row for row in csv.DictReader(capsys.readouterr().out.splitlines())}
+    assert {name: row["stage"] for name, row in rows.items()} == {
+        "E0001": "search",
+        "E0002": "search",
+        "E0003": "verify",
+        "E0004": "promote",
+    }
+    assert (rows["E0003"]["outcome"], rows["E0003"]["retracted"], rows["E0001"]["retracted"]) == (
+        "win",
+        "True",
+        "False",
+    )
+    assert (rows["E0004"]["scale"], rows["E0004"]["promotes"], rows["E0004"]["control"]) == ("demo", "E0003", "")
+
+
+def test_another_scale_than_the_charters_is_named() -> None:
+    text = results.text(night("win").book, results.rows(night("win").book), "smoke")
+    assert [line.split()[0] for line in text.splitlines() if "at demo)" in line] == ["E0004"]
+    best = {
+        "experiment": "E0001",
+        "effect": -0.05,
+        "se": None,
+        "tier": "tentative",
+        "description": "x",
+        "scale": "demo",
+    }
+    facts = {
+        "org": {"home": "h", "running": False, "isolation": "none"},
+        "seats": [],
+        "devices": [],
+        "queue": [],
+        "runs": 1,
+        "best": {"verified": None, "tentative": best},
+    }
+    assert "E0001 -0.0500 at demo  x" in status.render(facts, "smoke")
+    assert "at demo" not in status.render(facts, "demo")

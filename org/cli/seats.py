@@ -19,7 +19,8 @@ from org.home import RESERVED_SEATS, check_id
 @as_json
 @pass_call
 def seat(call: Call, name: str, program: str | None, sync: bool, is_json: bool) -> None:
-    """Make a seat with a worktree of its own, or move it to another program. Prints the worktree to cd into."""
+    """Make a seat with a worktree of its own, or move it to another program. Prints the worktree to cd into, and where a copy
+    of what was not filed is."""
     from org.team import seats
 
     home = call.home
@@ -27,6 +28,7 @@ def seat(call: Call, name: str, program: str | None, sync: bool, is_json: bool) 
         raise BadInput(f"'{name}' is a word of the org's own; call the seat something else, such as me")
     if program is not None:
         check_id(program, "program")
+    before = seats.saved(home, name)
     found = seats.load(home, name)
     if found is None:
         found = seats.create(home, name, program=program)
@@ -36,10 +38,14 @@ def seat(call: Call, name: str, program: str | None, sync: bool, is_json: bool) 
         found = seats.move(home, found, program)
     elif sync:
         found = seats.sync(home, found)
+    saved = [str(path) for path in seats.saved(home, name) if path not in before]
     if is_json:
-        print_json({"seat": found.name, "worktree": found.worktree, "branch": found.branch, "program": found.program})
+        said = {"seat": found.name, "worktree": found.worktree, "branch": found.branch, "program": found.program}
+        print_json({**said, "saved": saved})
     else:
         say(f"{found.name} on {found.branch}")
+        for path in saved:
+            say(f"what was not filed is in {path}")
         say(f"cd {shlex.quote(found.worktree)}")
 
 

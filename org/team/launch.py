@@ -48,7 +48,7 @@ def launch(home: Home, plan: Plan, say: Say) -> None:
             _refuse_another(facts, plan)
         clock = _Clock(say)
         base_commit = record.ensure_record(home, charter)
-        made = _make_seats(home, plan)
+        made = _make_seats(home, plan, say)
         clock.said(
             f"{len(plan.seats)} seats with worktrees, {len(made)} of them new" if made else "worktrees are there"
         )
@@ -89,7 +89,7 @@ def _refuse_another(facts: dict[str, object], plan: Plan) -> None:
         raise Busy("the organisation that runs here uses other devices; `org stop` it first")
 
 
-def _make_seats(home: Home, plan: Plan) -> list[str]:
+def _make_seats(home: Home, plan: Plan, say: Say) -> list[str]:
     """Worktrees one after another: 16 `git worktree add` at once fail one time in thirty."""
     made = []
     for program in sorted({seat.program for seat in plan.seats}):
@@ -97,7 +97,11 @@ def _make_seats(home: Home, plan: Plan) -> list[str]:
     for seat in plan.seats:
         if seats.load(home, seat.name) is None:
             made.append(seat.name)
+        before = seats.saved(home, seat.name)
         seats.create(home, seat.name, seat.role, seat.backend, seat.program, seat.device)
+        for path in seats.saved(home, seat.name):
+            if path not in before:
+                say(f"{seat.name}: what was not filed is in {path}")
         failpoint("launch.seat")
     return made
 

@@ -121,6 +121,18 @@ def test_a_crash_is_exit_5_and_a_scratch_try_leaves_no_line(
     assert done.err.startswith("org: E0001 crash")
 
 
+def test_what_a_sync_sets_aside_is_named(cli: Cli, tiny_home: Home) -> None:
+    home = ("--home", tiny_home.root)
+    assert cli(*home, "seat", "me", "--json").json["saved"] == []
+    turn(tiny_home, "me", "MATRIX_LR", "0.04")
+    [saved] = cli(*home, "seat", "me", "--sync", "--json").json["saved"]
+    assert "MATRIX_LR = 0.04" in (Path(saved) / "train.py").read_text()
+    turn(tiny_home, "me", "MATRIX_LR", "0.05")
+    said = cli(*home, "seat", "me", "--program", "optimizer").out
+    assert f"what was not filed is in {tiny_home.seat('me')}/saved-" in said
+    assert "not filed" not in cli(*home, "seat", "me", "--sync").out
+
+
 def test_a_scratch_try_is_ended_at_its_limit(tiny_home: Home) -> None:
     from org.cli.scratch import scratch
     from org.errors import RunFailed

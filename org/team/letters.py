@@ -66,9 +66,7 @@ def outgoing(
     chief's; programs: of those that are here."""
     chiefs = [name for name, role in roles.items() if role.startswith("chief")]
     found = []
-    for row in book.rows:
-        if row.get("seq", 0) <= told:
-            continue
+    for row in _after(book, told):
         name = str(row.get("experiment"))
         if row.get("kind") == "verdict" and name in book.experiments:
             to = _known([_seat_of(book, name), *_members(book, name), *chiefs], roles)
@@ -99,6 +97,14 @@ def outgoing(
     return found
 
 
+def _after(book: Book, told: int) -> list[dict[str, Any]]:
+    """The lines after `told`, the others not looked at: a damaged one leaves a gap, so a line's number is not its place."""
+    first = len(book.rows)
+    while first and book.rows[first - 1].get("seq", 0) > told:
+        first -= 1
+    return book.rows[first:]
+
+
 def waiting_ids(home: Home, seat: str) -> list[str]:
     """Ids of unread letters, by a look at the folder."""
     folder = home.mailbox(seat) / "new"
@@ -127,9 +133,10 @@ def _verdict(book: Book, charter: Charter, name: str) -> str:
     lines += [f"- {files.printable(reason, 300)}" for reason in verdict.reasons]
     lines += [f"- {_expectation(verdict)}"] if verdict.expect is not None else []
     lines += [f"- {files.printable(f'asked for by {demand}', 300)}" for demand in contract.demands]
-    if left := ladder.owes(contract, verdict, ladder.retests(book.experiments, book.verdicts).get(name, ())):
+    tests = ladder.retests(book.experiments, book.verdicts) if contract.owed_scales else {}
+    if left := ladder.owes(contract, verdict, tests.get(name, ())):
         lines += [f"- it is stacked when it has carried to {' and '.join(left)} too; the org files the re-test"]
-    head = next((row for row in book.rows if row.get("kind") == "head" and row.get("experiment") == name), None)
+    head = next((row for row in book.moves if row.get("kind") == "head" and row.get("experiment") == name), None)
     if head is not None and head.get("retracts"):
         lines += ["", f"{_head(head)}."]
     elif head is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 
-from books import CHARTER, Story
+from books import CHARTER, Book, Story
 
 from org.cli import plot, results, status
 from org.team import letters, snapshot, standup
@@ -68,6 +68,20 @@ def test_a_retraction_is_one_letter_to_those_it_concerns() -> None:
     retract(story)
     [letter] = letters.outgoing(story.book, CHARTER, ROLES, {"j1": "main", "j2": "other"}, told)
     assert letter.to == ("j1", "chief") and WHY in letter.body and "--sync" in letter.body
+
+
+def test_what_was_told_is_not_read_again() -> None:
+    story = night("null")
+    book = story.book
+    damaged = Book()
+    damaged.add(b'{"seq": 1, "kind": "launch", "key": "launch:E0001/x", "t": "2026", ')  # reading it would fail
+    for row in book.rows:
+        damaged.add({**row, "seq": row["seq"] + 1})
+    told = book.rows[-1]["seq"] + 1
+    assert letters.outgoing(damaged, CHARTER, ROLES, {}, told) == []
+    story.book = damaged
+    retract(story)
+    assert [letter.about for letter in letters.outgoing(damaged, CHARTER, ROLES, {}, told)] == ["E0004"]
 
 
 def test_the_csv_says_what_a_row_is_and_that_it_was_retracted(capsys) -> None:

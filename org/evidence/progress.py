@@ -10,7 +10,7 @@ from typing import Any, Literal
 from org.records import KEPT, Contract, Metric, RunResult, Verdict
 
 Kind = Literal["baseline", "kept", "discarded", "verified", "crash"]
-CAUSES = ("bank", "search kept", "search discarded", "search open", "verify", "promote", "crash")
+CAUSES = ("bank", "search kept", "search discarded", "search open", "verify", "promote", "crash", "lost")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def device_time(results: Iterable[RunResult], verdicts: Mapping[str, Verdict]) -
 
 def _cause(run: RunResult, verdict: Verdict | None) -> str:
     if run.status != "ok":
-        return "crash"
+        return "lost" if run.status == "lost" else "crash"
     if run.stage in ("bank", "verify", "promote"):
         return run.stage
     if verdict is None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from org import files
-from org.evidence import predictions
+from org.evidence import predictions, progress
 from org.evidence.progress import is_on_the_curve
 from org.home import Home
 from org.lab import credits
 from org.lab.tally import REFUTED, Standing, is_change, tally
-from org.records import Charter, Contract, Letter, RunResult, Verdict
+from org.records import Charter, Contract, Letter, Verdict
 from org.team import facts, ideas, mail, roster
 from org.team.prose import SPAN, Reader, cell, quote
 
@@ -30,6 +30,16 @@ REVIEW_HINT = (
     "`org send chief TEXT` carries it to the chief._\n"
 )
 NOTHING = "-"  # in a cell: not known
+CAUSES = {  # of `progress.device_time`, for people
+    "bank": "baseline bank",
+    "search kept": "search, kept",
+    "search discarded": "search, discarded",
+    "search open": "search, no verdict yet",
+    "verify": "verification",
+    "promote": "re-tests at another scale",
+    "crash": "crashed, over time or invalid",
+    "lost": "lost by the org",
+}
 
 
 @dataclass(frozen=True)
@@ -258,13 +268,12 @@ def _predictions(view: _View, sources: Mapping[str, str]) -> str:
 
 def _device_time(view: _View) -> str:
     """Seconds that devices were held, by cause, and what they spent them on."""
-    held: dict[str, float] = {}
-    for run in view.results:
-        held[_cause(run)] = held.get(_cause(run), 0.0) + run.held_s
+    held = progress.device_time(view.results, view.book.verdicts)
     total = sum(held.values())
     if not total:
         return "No device was used."
-    rows = [[cause, f"{s:.0f}", f"{s / total:.0%}"] for cause, s in sorted(held.items(), key=lambda i: -i[1])]
+    causes = sorted((cause for cause in held if held[cause]), key=lambda cause: -held[cause])
+    rows = [[CAUSES[cause], f"{held[cause]:.0f}", f"{held[cause] / total:.0%}"] for cause in causes]
     inside = {
         name: sum((getattr(r, axis) or 0.0) * len(r.devices) for r in view.results)
         for name, axis in (("training", "train_s"), ("compilation", "compile_s"), ("evaluation", "eval_s"))
@@ -332,20 +341,6 @@ def _covered(home: Home, date: str) -> str | None:
         if match:
             return match[2]
     return None
-
-
-def _cause(run: RunResult) -> str:
-    if run.status == "lost":
-        return "lost by the org"
-    if run.status != "ok":
-        return "crashed, over time or invalid"
-    if run.stage == "bank":
-        return "baseline bank"
-    if run.stage == "verify":
-        return "verification"
-    if run.stage == "promote":
-        return "re-tests at another scale"
-    return f"search, {'ablations' if run.arm.startswith('ablation') else run.arm}"
 
 
 def _has_reported(verdicts: Iterable[Verdict]) -> bool:

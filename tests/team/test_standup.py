@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from org import files
+from org.evidence import progress
 from org.home import Home
 from org.records import Letter, Seat
 from org.team import ideas, mail, standup
@@ -102,6 +103,8 @@ def test_device_time_adds_up_to_what_was_held():
     held = {name: float(seconds) for name, seconds in rows.items() if name != "all"}
     assert sum(held.values()) == float(rows["all"]) == sum(r.total_s for r in night().results.values())
     assert held["baseline bank"] == 240 and held["verification"] == 240 and held["crashed, over time or invalid"] == 60
+    assert (held["search, kept"], held["search, discarded"]) == (180, 60) and held["search, no verdict yet"] == 60
+    assert set(standup.CAUSES) == set(progress.CAUSES)
     assert "training 77%" in text and "evaluation 10%" in text
 
 

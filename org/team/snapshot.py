@@ -51,7 +51,7 @@ def snapshot(
 
 def of_ledger(book: Book, charter: Charter) -> dict[str, Any]:
     """metric, best, runs, verdicts (latest first) and progress: what changes only when the ledger grows. Pure."""
-    runs, start = book.results.values(), _baseline(book)
+    runs, start = book.results.values(), _baseline(book, charter)
     steps = progress.series(book.verdicts, runs, start, charter.metric, book.experiments, book.retracted)
     return {
         "metric": {"name": charter.metric.name, "direction": charter.metric.direction},
@@ -66,8 +66,10 @@ def of_ledger(book: Book, charter: Charter) -> dict[str, Any]:
     }
 
 
-def _baseline(book: Book) -> float | None:
-    values = [r.metric for r in book.results.values() if r.stage == "bank" and r.metric is not None]
+def _baseline(book: Book, charter: Charter) -> float | None:
+    """Mean of the bank at the charter's scale; other rungs of the ladder have banks of their own."""
+    bank = [r for r in book.results.values() if r.stage == "bank" and r.scale == charter.scale]
+    values = [r.metric for r in bank if r.metric is not None]
     return sum(values) / len(values) if values else None
 
 

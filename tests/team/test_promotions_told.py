@@ -62,6 +62,12 @@ def test_what_carried_is_told_and_is_no_win_of_its_own() -> None:
     assert snapshot.of_ledger(story.book, CHARTER)["best"]["verified"]["experiment"] == "E0003"
 
 
+def test_the_curve_begins_at_the_bank_of_the_charters_scale() -> None:
+    story = night("win")
+    story.run("E0000/baseline-s21", 1.5, "b", stage="bank", scale="demo")
+    assert snapshot.of_ledger(story.book, CHARTER)["progress"]["verified"][0][1] == 2.105
+
+
 def test_a_retraction_is_one_letter_to_those_it_concerns() -> None:
     story = night("null")
     told = story.book.rows[-1]["seq"]

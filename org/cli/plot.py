@@ -92,8 +92,10 @@ def steps(book: Book, charter: Charter) -> list[Step]:
 def _kept(book: Book, charter: Charter) -> list[progress.Point]:
     """What was kept at the charter's budget and called back nowhere."""
     results = book.results.values()
-    points = progress.series(book.verdicts, results, None, charter.metric, book.experiments, book.retracted).points
-    return [point for point in points if point.kind in ("kept", "verified")]
+    course = progress.series(
+        book.verdicts, results, None, charter.metric, book.experiments, book.retracted, charter.scale
+    )
+    return [point for point in course.points if point.kind in ("kept", "verified")]
 
 
 def _own_runs(book: Book, verdict: Verdict) -> list[str]:

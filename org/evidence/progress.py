@@ -41,9 +41,11 @@ def series(
     metric: Metric,
     contracts: Mapping[str, Contract] | None = None,
     retracted: Collection[str] = (),
+    scale: str | None = None,
 ) -> Progress:
     """The course of an org from its verdicts, in their order, and every result. baseline: mean metric of the start.
-    A re-test at another scale is no point of it, and what was `retracted` is no step."""
+    What was measured at another budget, or at another scale than `scale`, is no point of it, and what was `retracted` is no
+    step."""
     contracts = contracts or {}
     runs = list(results)
     held = _held(runs)
@@ -54,7 +56,7 @@ def series(
         at = max((held[run.run] for run in bank), default=0.0)
         points.append(Point(at, _last(bank), "E0000", baseline, "baseline", "baseline"))
     for name, verdict in verdicts.items():
-        if not is_on_the_curve(contracts.get(name)):
+        if not is_on_the_curve(contracts.get(name), scale):
             continue
         own = [r for r in runs if r.experiment == name]
         rested = [by_run[r] for r in verdict.runs if r in by_run]
@@ -68,10 +70,12 @@ def series(
     return Progress(points, best, claimed)
 
 
-def is_on_the_curve(contract: Contract | None) -> bool:
+def is_on_the_curve(contract: Contract | None, scale: str | None = None) -> bool:
     """Whether the experiment measures at the charter's budget: a value at another one, a control's or a re-test's, is on
-    no one curve with the rest. One without a contract is taken to."""
-    return contract is None or not (contract.control or contract.promotes)
+    no one curve with the rest. One without a contract is taken to. scale: the charter's, where others are out too."""
+    if contract is None:
+        return True
+    return not (contract.control or contract.promotes) and scale in (None, contract.scale)
 
 
 def kind_of(verdict: Verdict) -> Kind:

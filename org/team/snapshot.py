@@ -52,7 +52,7 @@ def snapshot(
 def of_ledger(book: Book, charter: Charter) -> dict[str, Any]:
     """metric, best, runs, verdicts (latest first) and progress: what changes only when the ledger grows. Pure."""
     runs, start = book.results.values(), _baseline(book, charter)
-    steps = progress.series(book.verdicts, runs, start, charter.metric, book.experiments, book.retracted)
+    steps = progress.series(book.verdicts, runs, start, charter.metric, book.experiments, book.retracted, charter.scale)
     return {
         "metric": {"name": charter.metric.name, "direction": charter.metric.direction},
         "best": progress.best(book.verdicts, book.experiments, book.retracted, book.wins),

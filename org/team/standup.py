@@ -162,7 +162,7 @@ def _summary(view: _View) -> str:
         *([f"{_count(told.refusals, 'refusal')} by the gate"] if told.refusals else []),
     ]
     measured = [v for v in view.verdicts if v.outcome == "win" and v.tier and v.effect is not None and view.is_kept(v)]
-    measured = [v for v in measured if is_on_the_curve(view.contract(v))]
+    measured = [v for v in measured if is_on_the_curve(view.contract(v), view.charter.scale)]
     if measured:
         best = max(measured, key=lambda v: -view.charter.metric.sign * (v.effect or 0.0))
         parts.append(f"best effect **{view.effect(best)}** ({best.experiment}, {view.tier(best)}: {view.change(best)})")

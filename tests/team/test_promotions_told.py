@@ -62,9 +62,14 @@ def test_what_carried_is_told_and_is_no_win_of_its_own() -> None:
     assert snapshot.of_ledger(story.book, CHARTER)["best"]["verified"]["experiment"] == "E0003"
 
 
-def test_the_curve_begins_at_the_bank_of_the_charters_scale() -> None:
+def test_the_curve_is_of_the_charters_scale() -> None:
     story = night("win")
     story.run("E0000/baseline-s21", 1.5, "b", stage="bank", scale="demo")
+    story.experiment("E0005", tree="5", scale="demo")
+    run = story.run("E0005/candidate-s1", 1.2, "5", scale="demo")
+    story.verdict("E0005", "win", [run], -0.3, 0.01, "tentative")
+    assert "best effect **-0.0700" in page(story)
+    assert snapshot.of_ledger(story.book, CHARTER)["progress"]["claimed"][-1][1] > 2
     assert snapshot.of_ledger(story.book, CHARTER)["progress"]["verified"][0][1] == 2.105
 
 

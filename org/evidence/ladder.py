@@ -164,11 +164,16 @@ def in_force(rows: Rows, program: str) -> list[Mapping[str, Any]]:
 
 
 def goes_back_to(rows: Rows, program: str, names: Collection[str]) -> str | None:
-    """The commit at which the program's head was before one of `names` made it, members that left it since included. None
-    when the head is not what they made: another, or a later one that stands on it."""
+    """The commit at which the program's head was before one of `names` made it, members that left it since included, and
+    before the heads below that were retracted while it stood on them. None when the head is not what `names` made:
+    another, or a later one that stands on it."""
+    rows = list(rows)
     made = in_force(rows, program)
+    if not made or made[-1].get("experiment") not in names:
+        return None
+    gone = {*names, *retracted(rows)}
     back = None
-    while made and made[-1].get("experiment") in names:
+    while made and made[-1].get("experiment") in gone:
         back = str(made.pop()["was"])
     return back
 

@@ -107,6 +107,10 @@ def test_a_head_goes_back_only_from_what_the_experiment_made() -> None:
     assert ladder.goes_back_to(rows, "main", ["S2"]) == "h1"
     assert ladder.goes_back_to([*rows, without], "main", ["S2"]) == "h1", "less a member it is still that stack"
     assert ladder.goes_back_to(rows, "main", ["S1"]) is None and ladder.goes_back_to([], "main", ["S1"]) is None
+    lower = [*rows, back("h2", "h2", "S1")]
+    assert ladder.goes_back_to(lower, "main", ["S2"]) == "c0", "what it stood on was retracted before"
+    assert ladder.goes_back_to([*lower, back("c0", "h2", "S2")], "main", ["S2"]) is None
+    assert ladder.in_force([*lower, back("c0", "h2", "S2")], "main") == []
     assert ladder.stands_on({}, {}, [*rows, without], "main", ["S1"]) == ["S2"]
     assert ladder.stands_on({}, {}, rows, "main", ["E5"]) == ["S2"], "the stack holds more than its member"
     assert ladder.stands_on({}, {}, rows, "main", ["E7"]) == []

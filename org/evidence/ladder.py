@@ -179,12 +179,22 @@ def goes_back_to(rows: Rows, program: str, names: Collection[str]) -> str | None
 
 
 def stands_on(contracts: Contracts, verdicts: Verdicts, rows: Rows, program: str, names: Collection[str]) -> list[str]:
-    """Whose heads hold what `names` made, and the stacks under way that do: these stay as they are."""
+    """Whose heads hold what `names` made, and the stacks under way, or about to move the head, that do: these stay as
+    they are."""
+    rows = list(rows)
     made = in_force(rows, program)
     first = next((i for i, r in enumerate(made) if {r.get("experiment"), *(r.get("members") or ())} & set(names)), None)
     later = [str(row.get("experiment")) for row in made[first:]] if first is not None else []
+    moved = {row.get("experiment") for row in rows if row.get("kind") == "head"}
+
+    def is_under_way(name: str, contract: Contract) -> bool:
+        if (verdict := verdicts.get(name)) is None:
+            return True
+        is_next = not made or contract.baseline_commit == made[-1].get("commit")
+        return verdict.tier == "verified" and name not in moved and is_next
+
     under_way = [
-        n for n, c in contracts.items() if c.stage == "verify" and n not in verdicts and set(c.members) & set(names)
+        n for n, c in contracts.items() if c.stage == "verify" and set(c.members) & set(names) and is_under_way(n, c)
     ]
     return [name for name in dict.fromkeys([*later, *under_way]) if name not in names]
 

@@ -1,6 +1,6 @@
 """Which run goes next on which free device, and when an experiment is judged. One process at a time holds the dispatch lock.
 
-    tick: reap what ended -> judge -> move heads -> credit -> start runs -> merge wins
+    tick: reap what ended -> judge -> retract -> move heads -> credit -> start runs -> merge wins -> publish
 
 Choosing is pure (`lab.wants`); status is computed from the ledger, run folders and kernel locks, so a dispatcher may
 die between any two lines and the next one goes on. Knows no agents, no mail, no tmux.
@@ -52,8 +52,8 @@ class Dispatcher:
         settings = {name: specs.setting(charter, name, self.devices[0].kind) for name in fits}
         steps, news = self._judge(charter, settings)
         failpoint("dispatch.judged")
+        news += self.promotions.step(charter)  # before heads move: one that was taken back in half is not built upon
         news += self._move_heads()
-        news += self.promotions.step(charter)
         owed, credited = self._credit(charter, settings)
         news += credited
         failpoint("dispatch.acted")

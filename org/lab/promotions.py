@@ -79,11 +79,16 @@ class Promotions:
         if len(book.rows) == self._seen:
             return []
         done = {row["experiment"] for row in book.moves if row.get("retracts")}
+        fell = [
+            (contract, verdict)
+            for name, contract in book.experiments.items()
+            if contract.promotes and name not in done and (verdict := book.verdicts.get(name))
+            if ladder.state(verdict) == "fell"
+        ]
         said = []
-        for name, contract in list(book.experiments.items()):
-            verdict = book.verdicts.get(name)
-            if contract.promotes and name not in done and verdict and ladder.state(verdict) == "fell":
-                said += self._retract(contract, verdict)
+        # what made the present head first: whoever was killed may have moved the ref for it already
+        for contract, verdict in sorted(fell, key=lambda one: self._goes_back_to(one[0])[1] is None):
+            said += self._retract(contract, verdict)
         owed = self._file_owed(charter)
         if not said and owed == []:
             self._seen = len(book.rows)
@@ -116,14 +121,19 @@ class Promotions:
             return False
         return True
 
+    def _goes_back_to(self, retest: Contract) -> tuple[tuple[str, ...], str | None]:
+        """What falls with a re-test, and the commit to which that takes the head back, if it does."""
+        book = self.ledger.book
+        names = ladder.same_claim(book.experiments, book.verdicts, str(retest.promotes))
+        return names, ladder.goes_back_to(book.moves, retest.program, names)
+
     def _retract(self, retest: Contract, verdict: Verdict) -> list[str]:
         """Take the head back by compare-and-swap where it is what the experiment made, then write it down."""
         book, program = self.ledger.book, retest.program
-        names = ladder.same_claim(book.experiments, book.verdicts, str(retest.promotes))
+        names, back = self._goes_back_to(retest)
         ref = record.main_ref(program)
         at, _ = record.program_head(self.home, program)
         made = str((book.heads.get(program) or {}).get("commit"))
-        back = ladder.goes_back_to(book.moves, program, names)
         failpoint("promotions.retract")
         if back is not None and at == made:
             git.update_ref(self.home.record, ref, back, at)

@@ -114,6 +114,12 @@ def test_a_head_goes_back_only_from_what_the_experiment_made() -> None:
     assert ladder.stands_on({}, {}, [*rows, without], "main", ["S1"]) == ["S2"]
     assert ladder.stands_on({}, {}, rows, "main", ["E5"]) == ["S2"], "the stack holds more than its member"
     assert ladder.stands_on({}, {}, rows, "main", ["E7"]) == []
+    waits = {"S3": contract("S3", stage="verify", members=("E7", "E8"), baseline_commit="h2")}
+    passed = {"S3": verdict("S3", tier="verified")}
+    assert ladder.stands_on(waits, {}, rows, "main", ["E7"]) == ["S3"]
+    assert ladder.stands_on(waits, passed, rows, "main", ["E7"]) == ["S3"], "the head moves next"
+    assert ladder.stands_on(waits, {"S3": verdict("S3", "null", None)}, rows, "main", ["E7"]) == []
+    assert ladder.stands_on(waits, passed, rows[:1], "main", ["E7"]) == [], "verified on a head that is not in force"
 
 
 def test_after_a_retraction_a_head_owes_and_counts_as_before_it() -> None:

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from org import charter as charters
 from org import files
 from org.cli import main, results, status
 from org.errors import BadInput
@@ -182,6 +183,17 @@ def test_a_head_on_which_a_later_stack_stands_stays_and_the_line_says_so(bent_ho
     assert best["verified"]["experiment"] == upon
 
 
+def dispatch_until_killed(home, point: str) -> None:
+    code = (
+        "import sys,time;from pathlib import Path;from org.home import Home;from org.lab import dispatch\n"
+        "d = dispatch.Dispatcher(Home(Path(sys.argv[1])))\n"
+        "for _ in range(600): d.tick(); time.sleep(0.05)"
+    )
+    command = [sys.executable, "-c", code, str(home.root)]
+    environ = {**os.environ, "ORG_FAILPOINT": point}
+    assert subprocess.run(command, env=environ, timeout=60, check=False).returncode == -9
+
+
 POINTS = ["promotions.retract", "promotions.head", "ledger.head", "ledger.tip"]
 
 
@@ -194,15 +206,8 @@ def test_a_dispatcher_killed_while_it_retracts_ends_in_the_same_place(bent_home,
     [retest] = promotions.promote(home, [test], "demo")
     until(home, lambda book: sum(r.experiment == retest.experiment for r in book.results.values()) == 8)
     until(home, lambda book: not dispatch.Dispatcher(home).running())
-    code = (
-        "import sys,time;from pathlib import Path;from org.home import Home;from org.lab import dispatch\n"
-        "d = dispatch.Dispatcher(Home(Path(sys.argv[1])))\n"
-        "for _ in range(100): d.tick(); time.sleep(0.05)"
-    )
     if retracting(ledger.read(home)) == []:
-        environ = {**os.environ, "ORG_FAILPOINT": point}
-        command = [sys.executable, "-c", code, str(home.root)]
-        assert subprocess.run(command, env=environ, timeout=60, check=False).returncode == -9
+        dispatch_until_killed(home, point)
     book = until(home, retracting)
     [row] = retracting(book)
     assert (row["commit"], row["tree"]) == base and record.program_head(home, "main") == base
@@ -210,6 +215,30 @@ def test_a_dispatcher_killed_while_it_retracts_ends_in_the_same_place(bent_home,
     assert files.read_yaml(home.program("main"))["head"] == base[0]
     keys = [json.loads(line)["key"] for line in home.ledger.read_text().splitlines()]
     assert len(keys) == len(set(keys)) and fidelity.problems(home) == []
+
+
+@pytest.mark.slow  # measures two experiments, their verifications and a re-test
+def test_a_head_that_was_taken_back_in_half_is_not_built_upon(bent_home, make_seat, edit) -> None:
+    home = bent_home
+    base = record.program_head(home, "main")
+    name, other = won(home, make_seat, edit), won(home, make_seat, edit, ALSO_GOOD, "you")
+    test = stacks.verify(home, name).experiment
+    with gate.filing(home):  # two on one head, as `org verify` does not file them
+        writer, charter = ledger.Ledger(home), charters.load(home)
+        members, tree = stacks._merge(home, writer.refresh(), base[0], [other])
+        rival = stacks._file_verification(home, writer, charter, "main", "human", members, tree, "rival", 8)
+    until(home, lambda book: {test, rival.experiment} <= set(book.verdicts) and "main" in book.heads)
+    made = ledger.read(home).heads["main"]
+    assert made["experiment"] == test
+    promotions.promote(home, [test], "demo")
+    dispatch_until_killed(home, "promotions.head")
+    assert record.program_head(home, "main") == base and "main" in ledger.read(home).heads
+    book = until(home, lambda book: retracting(book) and "main" in book.heads)
+    [row] = retracting(book)
+    assert (row["commit"], row["was"]) == (base[0], made["commit"]) and "goes back to" in row["why"]
+    assert (book.heads["main"]["experiment"], book.heads["main"]["was"]) == (rival.experiment, base[0])
+    assert record.program_head(home, "main")[0] == book.heads["main"]["commit"]
+    assert fidelity.problems(home) == []
 
 
 @pytest.mark.slow  # measures an experiment and its re-test for each

@@ -71,31 +71,17 @@ def members(
     program: str,
     head: str | Collection[str] = "",
     limit: int = STACK_OF,
-    out: Collection[str] = (),
+    out: Mapping[str, str] | None = None,
+    scale: str = "",
 ) -> list[str]:
     """Tentative wins of `program` measured against its present head and not yet in a decided stack, largest effect
     first, at most `limit`. Of two that moved one knob the better goes in. head: the commit, or the commits that count as
-    it (see `same_head`), else the one in `heads`. out: what is not stacked, see `ladder.out`."""
+    it (see `same_head`), else the one in `heads`. out: what is not stacked, see `ladder.out`. scale: the one that heads
+    move at, "" for any."""
     head = head or str((heads.get(program) or {}).get("commit") or "")
     here = {head} - {""} if isinstance(head, str) else set(head)
-    decided = {
-        name
-        for experiment, contract in contracts.items()
-        if contract.stage == "verify" and experiment in verdicts and verdicts[experiment].outcome != "lost"
-        for name in contract.members
-    }
-    wins = []
-    for name, verdict in verdicts.items():
-        contract = contracts.get(name)
-        if contract is None or contract.program != program or contract.stage != "search" or name in decided:
-            continue
-        if contract.control or name in out:  # its budget is not the head's; or it was taken back
-            continue
-        if verdict.outcome != "win" or verdict.tier != "tentative" or verdict.effect is None:
-            continue
-        if here and contract.baseline_commit not in here:
-            continue
-        wins.append((abs(verdict.effect), name))
+    known = standing(contracts, verdicts, program, here, out, scale)
+    wins = [(abs(verdicts[name].effect or 0.0), name) for name, why in known.items() if not why]
     chosen: list[str] = []
     turned: set[tuple[str, str]] = set()
     trees: set[str] = set()
@@ -107,6 +93,45 @@ def members(
         turned |= knobs
         trees.add(contracts[name].tree)
     return chosen[:limit]
+
+
+def standing(
+    contracts: Mapping[str, Contract],
+    verdicts: Mapping[str, Verdict],
+    program: str,
+    here: Collection[str],
+    out: Mapping[str, str] | None = None,
+    scale: str = "",
+) -> dict[str, str]:
+    """The tentative wins of `program` that no passed stack holds -> why each is not stacked, to follow its name; "" for
+    those that can be. here: the commits that count as the head, none for any."""
+    decided = {
+        name: experiment
+        for experiment, contract in contracts.items()
+        if contract.stage == "verify" and experiment in verdicts and verdicts[experiment].outcome != "lost"
+        for name in contract.members
+    }
+    found = {}
+    for name, verdict in verdicts.items():
+        contract = contracts.get(name)
+        if contract is None or contract.program != program or contract.stage != "search":
+            continue
+        if verdict.outcome != "win" or verdict.tier != "tentative" or verdict.effect is None:
+            continue
+        if name in decided and verdicts[decided[name]].outcome in KEPT:
+            continue
+        found[name] = ""
+        if name in decided:
+            found[name] = f"did not hold in {decided[name]}"
+        elif contract.control:
+            found[name] = f"has another budget than the head; `org verify {name}` measures it alone"
+        elif out and name in out:
+            found[name] = out[name]
+        elif scale and contract.scale != scale:
+            found[name] = f"was measured at {contract.scale}, and heads move at {scale}; file it there"
+        elif here and contract.baseline_commit not in here:
+            found[name] = f"was measured on an earlier head; `org verify {name}`, or file it again on this one"
+    return found
 
 
 def verification_runs(rules: Rules, members: Sequence[str]) -> int:
@@ -139,13 +164,15 @@ def half_due(
     program: str,
     heads: Collection[str],
     out: Collection[str] = (),
+    scale: str = "",
 ) -> list[str]:
     """A half of a stack that failed on one of `heads` and was not tried alone yet, those in `out` left out of it; [] when
-    there is none."""
+    there is none. scale: the one that heads move at, "" for any."""
     filed = [
         c
         for c in contracts.values()
         if c.stage == "verify" and c.members and not c.control and c.program == program and c.baseline_commit in heads
+        if not scale or c.scale == scale
     ]
     tried = {frozenset(c.members) for c in filed}
     for contract in filed:

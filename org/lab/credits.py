@@ -51,16 +51,18 @@ class Credits:
                 said += self._take_out(charter, owing, owing.leaves)
                 continue
             steps, news = self._measure(charter, owing, made, next_step)
-            rank = WITH_VERIFICATION if self._is_urgent(owing) else IDLE
+            rank = WITH_VERIFICATION if self._is_urgent(owing, charter.scale) else IDLE
             wants += [_want(owing, contract, arm, seed, setting, rank) for contract, arm, seed in steps]
             said += news
         return wants, said
 
-    def _is_urgent(self, owing: stack.Owing) -> bool:
+    def _is_urgent(self, owing: stack.Owing, scale: str) -> bool:
         """A win waits on this head: the next stack is to stand on members that are credited."""
         book = self.ledger.book
         same = stack.same_head(book.moves, owing.program, owing.commit)
-        return bool(stack.members(book.experiments, book.verdicts, book.heads, owing.program, same, out=book.out()))
+        return bool(
+            stack.members(book.experiments, book.verdicts, book.heads, owing.program, same, out=book.out(), scale=scale)
+        )
 
     def _measure(
         self, charter: Charter, owing: stack.Owing, made: Contract, next_step: NextStep
@@ -93,14 +95,14 @@ class Credits:
         return [credit_sentence(credit.to_dict(), charter.metric.name)] if written else []
 
     def _take_out(self, charter: Charter, owing: stack.Owing, leaving: stack.Credit) -> list[str]:
-        """The head without the member becomes the head, by compare-and-swap; once, however often it is called. Waits for
-        an open verification: what that measures is put on the present head."""
+        """The head without the member becomes the head, by compare-and-swap; once, however often it is called. Does not
+        begin under an open verification: what that measures is put on the present head."""
         book = self.ledger.refresh()
-        if any(c.stage == "verify" and c.program == owing.program for c in book.open()):
-            return []
         ref = main_ref(owing.program)
         at = git.resolve(self.home.record, ref)
         if at == owing.commit:
+            if any(c.stage == "verify" and c.program == owing.program for c in book.open()):
+                return []
             git.update_ref(self.home.record, ref, leaving.without, at)
             failpoint("credits.head")
         elif at != leaving.without:
@@ -160,7 +162,7 @@ def _without(home: Home, book: Book, owing: stack.Owing, member: str) -> tuple[s
     merged: str | git.Conflict | None = git.merge_tree(
         home.record, owing.commit, contract.baseline_commit, base=contract.commit
     )
-    if isinstance(merged, git.Conflict):
+    if not isinstance(merged, str) or not stacks.parses(home, owing.tree, merged):
         merged = stacks.turn(home, owing.tree, contract, back=True)
     if not isinstance(merged, str) or merged == owing.tree:
         return None

@@ -16,13 +16,15 @@ from pathlib import Path
 from org import charter as charters
 from org import files
 from org.errors import LeaseHeld, OrgError
-from org.evidence import control, judge
+from org.evidence import control, judge, stack
 from org.failpoint import failpoint
 from org.home import Home
 from org.lab import archive, credits, gate, ledger, mend, promotions, record, referee, runner, stacks, wants
 from org.lab import spec as specs
 from org.records import KEPT, Charter, Contract, RunSpec, Verdict
 from org.world import devices, git, process
+
+CANDIDATE_OF = 64  # tentative wins that a candidate branch holds at most
 
 
 class Dispatcher:
@@ -37,10 +39,10 @@ class Dispatcher:
         self._base: tuple[str, str] | None = None
         self._is_first = True  # tick; whoever dispatched before may have been killed anywhere
         self._judged: dict[str, tuple[int, judge.More]] = {}
-        self._candidates: dict[
-            str, tuple[str, ...]
-        ] = {}  # program -> head and tentative wins its candidate was made of
+        self._candidates: dict[str, tuple[str, ...]] = {}  # program -> head and wins its candidate was made of
+        self._merged: tuple[int, str] | None = None  # ledger lines, and the scale, when candidates were last made
         self._stale: set[tuple[str, str]] = set()  # verified wins, and the head they do not stand on
+        self._told: set[str] = set()  # why heads do not move
         self._published: list[object] | None = None  # what the hub has, or could not take
 
     def tick(self, allow_new: bool = True) -> list[str]:
@@ -53,7 +55,7 @@ class Dispatcher:
         steps, news = self._judge(charter, settings)
         failpoint("dispatch.judged")
         news += self.promotions.step(charter)  # before heads move: one that was taken back in half is not built upon
-        news += self._move_heads()
+        news += self._move_heads(charter, base[0])
         owed, credited = self._credit(charter, settings)
         news += credited
         failpoint("dispatch.acted")
@@ -63,7 +65,7 @@ class Dispatcher:
         said += news
         if allow_new:
             said += self._start(charter, base, steps, settings, owed)
-        merged = self._merge_wins()  # last: no free device waits for a merge
+        merged = self._merge_wins(charter, base[0])  # last: no free device waits for a merge
         return said + merged + self._publish()
 
     def running(self) -> list[str]:
@@ -176,8 +178,8 @@ class Dispatcher:
                 return _lost_verdict(contract, charter, f"{why}; see that run's runner.txt and referee.txt")
         return step
 
-    def _move_heads(self) -> list[str]:
-        """Heads follow what is verified; looks whether it is done already."""
+    def _move_heads(self, charter: Charter, base: str) -> list[str]:
+        """Heads follow what is verified at the charter's scale; looks whether it is done already."""
         said = []
         book = self.ledger.refresh()
         moved = {row["experiment"] for row in book.moves if row.get("kind") == "head"}
@@ -187,34 +189,52 @@ class Dispatcher:
             if not is_shown or name in moved:
                 continue
             contract = book.experiments[name]
-            stale = name, str(book.heads.get(contract.program, {}).get("commit"))
-            if stale in self._stale or contract.control or name in out or name in book.retracted:
-                continue  # a control's win is of another budget than heads have
-            if stacks.move_head(self.home, self.ledger, contract):
-                said.append(f"head of {contract.program} moved to {contract.commit[:7]} by {name}")
-            else:
-                self._stale.add(stale)
+            program = contract.program
+            stale = name, str(book.heads.get(program, {}).get("commit"))
+            if stale in self._stale or name in out or name in book.retracted:
+                continue
+            if contract.control or contract.scale != charter.scale:
+                continue  # a win of another budget than heads have
+            try:
+                is_moved = stacks.move_head(self.home, self.ledger, contract, base)
+            except OrgError as error:
+                said += [str(error)] if str(error) not in self._told else []
+                self._told.add(str(error))
+                continue
+            if is_moved:
+                said.append(f"head of {program} moved to {contract.commit[:7]} by {name}")
+                continue
+            self._stale.add(stale)
+            if not self._is_first:  # whoever dispatched before has said it
+                said.append(f"head of {program} stays: {name} was verified on a former one; file its change again")
         return said
 
-    def _merge_wins(self) -> list[str]:
-        """Each program's candidate branch holds its tentative wins on its present head."""
+    def _merge_wins(self, charter: Charter, base: str) -> list[str]:
+        """Each program's candidate branch holds the tentative wins that can be stacked on its present head."""
         said = []
         book = self.ledger.refresh()
+        now = len(book.rows), charter.scale
+        if now == self._merged:
+            return []
         out = book.out()
-        # a candidate may hold what was retracted since, the last of its wins included
-        wins: dict[str, list[str]] = {str(row["program"]): [] for row in book.retracted.values()}
-        for name, verdict in book.verdicts.items():
-            if (verdict.outcome, verdict.tier) != ("win", "tentative") or name in out or name in book.retracted:
-                continue
-            contract = book.experiments[name]
-            if not contract.control:
-                wins.setdefault(contract.program, []).append(name)
-        for program, names in wins.items():
-            made_of = (str(book.heads.get(program, {}).get("commit")), *names)
-            if self._candidates.get(program) != made_of:
-                self._candidates[program] = made_of
-                left_out = stacks.rebuild_candidate(self.home, book, program)
+        # a candidate may hold what was retracted since, or dropped by a stack that failed: the last of its wins included
+        programs = [str(row["program"]) for row in book.retracted.values()]
+        programs += [
+            book.experiments[name].program
+            for name, verdict in book.verdicts.items()
+            if (verdict.outcome, verdict.tier) == ("win", "tentative")
+        ]
+        for program in dict.fromkeys(programs):
+            head = str(book.heads.get(program, {}).get("commit") or base)
+            same = stack.same_head(book.moves, program, head)
+            chosen = stack.members(
+                book.experiments, book.verdicts, book.heads, program, same, CANDIDATE_OF, out, charter.scale
+            )
+            if self._candidates.get(program) != (head, *chosen):
+                left_out = stacks.rebuild_candidate(self.home, book, program, head, chosen)
+                self._candidates[program] = (head, *chosen)
                 said += [f"{name} does not merge with the other wins of {program}" for name in left_out]
+        self._merged = now
         return said
 
     def _publish(self) -> list[str]:

@@ -5,9 +5,11 @@ A stack is an experiment like any other; what is special is its merge, its fresh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from org import charter as charters
 from org import files
-from org.errors import BadInput
+from org.errors import BadInput, OrgError
 from org.evidence import contract as contracts
 from org.evidence import stack as stacks
 from org.failpoint import failpoint
@@ -32,8 +34,9 @@ def stack(home: Home, program: str, by: str = "human") -> Contract | None:
             return None
         head, _ = program_head(home, program)
         same = stacks.same_head(book.moves, program, head)
-        half = stacks.half_due(book.experiments, book.verdicts, program, same, book.out())
-        new = stacks.members(book.experiments, book.verdicts, book.heads, program, same, out=book.out())
+        known, out = (book.experiments, book.verdicts), book.out()
+        half = stacks.half_due(*known, program, same, out, charter.scale)
+        new = stacks.members(*known, book.heads, program, same, out=out, scale=charter.scale)
         for wanted in (half, new):
             members, tree = _merge(home, book, head, wanted)
             if members:
@@ -46,7 +49,8 @@ def stack(home: Home, program: str, by: str = "human") -> Contract | None:
 def verify(home: Home, experiment: str, by: str = "human") -> Contract:
     """Re-measure one tentative win, or one `no-worse` claim that holds, alone against its program's head, on fresh seeds;
     once on each head, since asking again until it passes would be another claim. A control is measured under the same
-    control. Raises BadInput when there is nothing to verify."""
+    control, a win at another scale at that scale: these move no head. Raises BadInput when there is nothing to verify, or
+    another verification of the program is open: it may move the head that this one would be measured on."""
     charter = charters.load(home)
     with gate.filing(home):
         ledger = Ledger(home)
@@ -65,6 +69,11 @@ def verify(home: Home, experiment: str, by: str = "human") -> Contract:
                 past = book.verdicts.get(name)
                 if past is None or past.outcome != "lost":
                     raise BadInput(f"{experiment} was put to this test as {name} ({past.outcome if past else 'open'})")
+        if under_way := [c for c in book.open() if c.stage == "verify" and c.program == contract.program]:
+            raise BadInput(
+                f"{under_way[0].experiment} is being verified on the head of {contract.program}; "
+                f"`org verify {experiment}` again when it has its verdict"
+            )
         members, tree = _merge(home, book, head, [experiment])
         if not members:
             raise BadInput(f"{experiment} no longer merges with the head of {contract.program}; file it again there")
@@ -76,11 +85,8 @@ def verify(home: Home, experiment: str, by: str = "human") -> Contract:
         )
 
 
-def rebuild_candidate(home: Home, book: Book, program: str) -> list[str]:
-    """Merge the program's tentative wins onto its head as branch `candidate`; returns those that did not merge."""
-    head, _ = program_head(home, program)
-    same = stacks.same_head(book.moves, program, head)
-    wanted = stacks.members(book.experiments, book.verdicts, book.heads, program, same, 64, book.out())
+def rebuild_candidate(home: Home, book: Book, program: str, head: str, wanted: Sequence[str]) -> list[str]:
+    """Merge tentative wins of the program onto its head as branch `candidate`; returns those that did not merge."""
     members, tree = _merge(home, book, head, wanted)
     old = git.resolve(home.record, candidate_ref(program))
     if git.tree_of(home.record, old or head) != tree:
@@ -91,15 +97,24 @@ def rebuild_candidate(home: Home, book: Book, program: str) -> list[str]:
     return [name for name in wanted if name not in members]
 
 
-def move_head(home: Home, ledger: Ledger, contract: Contract) -> bool:
-    """A verified stack becomes its program's head, by compare-and-swap; once, however often it is called."""
+def move_head(home: Home, ledger: Ledger, contract: Contract, base: str) -> bool:
+    """A verified stack becomes its program's head, by compare-and-swap; once, however often it is called. False when it
+    was measured on another head than the present one. Raises OrgError, moving nothing, when the branch is not where the
+    ledger has the head (`base` before the first)."""
     ref = main_ref(contract.program)
     at = git.resolve(home.record, ref)
-    if at == contract.baseline_commit:
+    in_force = str(ledger.book.heads.get(contract.program, {}).get("commit") or base)
+    is_fit = contract.baseline_commit == in_force
+    if at not in (in_force, contract.commit) and (is_fit or at == contract.baseline_commit):
+        raise OrgError(
+            f"the head of {contract.program} does not move to {contract.experiment}: the record has it at "
+            f"{(at or 'nothing')[:7]} and the ledger at {in_force[:7]}; see `org results --check`"
+        )
+    if not is_fit:
+        return False
+    if at == in_force:
         git.update_ref(home.record, ref, contract.commit, at)
         failpoint("gate.head")
-    elif at != contract.commit:
-        return False
     record.note_head(home, contract.program)
     rules = charters.load(home).rules
     verdict = ledger.book.verdicts[contract.experiment]
@@ -117,8 +132,9 @@ def move_head(home: Home, ledger: Ledger, contract: Contract) -> bool:
     return ledger.append("head", f"head:{contract.experiment}", row) is not None
 
 
-def _merge(home: Home, book: Book, head: str, wanted: list[str]) -> tuple[list[str], str]:
-    """Merge members one by one onto `head`; returns those that fit and the tree. A conflict leaves its member out.
+def _merge(home: Home, book: Book, head: str, wanted: Sequence[str]) -> tuple[list[str], str]:
+    """Merge members one by one onto `head`; returns those that fit and the tree. A conflict leaves its member out, and so
+    does a merge without one whose Python does not parse.
     Each member is taken as one change against the head it was measured on, whatever its branch did before."""
     members: list[str] = []
     tree = git.tree_of(home.record, head)
@@ -128,11 +144,23 @@ def _merge(home: Home, book: Book, head: str, wanted: list[str]) -> tuple[list[s
         ours = git.commit(home.record, tree, [root], "ours")
         theirs = git.commit(home.record, contract.tree, [root], "theirs")
         merged: str | git.Conflict | None = git.merge_tree(home.record, ours, theirs)
-        if isinstance(merged, git.Conflict):
+        if not isinstance(merged, str) or not parses(home, tree, merged):
             merged = turn(home, tree, contract)
         if isinstance(merged, str) and merged != tree:
             tree, members = merged, [*members, name]
     return members, tree
+
+
+def parses(home: Home, before: str, after: str) -> bool:
+    """Whether the Python files of `after` that are not as in `before` parse: a textual merge may leave half a block."""
+    paths = [path for status, path in git.diff_names(home.record, before, after) if status != "D"]
+    texts = git.read_files(home.record, after, [path for path in paths if path.endswith(".py")])
+    try:
+        for data in texts.values():
+            contracts.parse(data.decode(errors="replace"))
+    except contracts.SourceError:
+        return False
+    return True
 
 
 def turn(home: Home, tree: str, contract: Contract, back: bool = False) -> str | None:
@@ -145,7 +173,11 @@ def turn(home: Home, tree: str, contract: Contract, back: bool = False) -> str |
     for knob in contract.knobs:
         old, new = (knob.new, knob.old) if back else (knob.old, knob.new)
         text = (changes.get(knob.path) or texts.get(knob.path) or b"").decode(errors="surrogateescape")
-        if contracts.constants(text).get(knob.name) is None or contracts.constants(text)[knob.name].value != old:
+        try:
+            there = contracts.constants(text).get(knob.name)
+        except contracts.SourceError:
+            return None
+        if there is None or there.value != old:
             return None
         turned = record.set_constant(text, knob.name, new)
         if turned is None:
@@ -168,7 +200,8 @@ def _file_verification(
     claim: str = "better",
 ) -> Contract:
     book = ledger.book
-    gate.check_devices(home, charter, book.experiments[members[0]].scale)
+    scale = book.experiments[members[0]].scale
+    gate.check_devices(home, charter, scale)
     head, head_tree = program_head(home, program)
     commits = [book.experiments[name].commit for name in members]
     commit = git.commit(home.record, tree, [head, *commits], why)
@@ -185,7 +218,7 @@ def _file_verification(
         tree=tree,
         baseline_commit=head,
         baseline_tree=head_tree,
-        scale=book.experiments[members[0]].scale,
+        scale=scale,
         stage="verify",
         matched=control or charter.matched,
         control=control,
@@ -195,6 +228,7 @@ def _file_verification(
         lines_removed=derived.lines_removed,
         seeds=fresh_seeds(book, program, runs),
         members=tuple(members),
+        notices=(f"this moves no head: heads move at {charter.scale}",) if scale != charter.scale else (),
         created=files.utc_now(),
     )
     return gate.file(home, ledger, draft, charter)

@@ -55,6 +55,37 @@ def test_a_stack_takes_the_best_of_each_knob_of_its_own_head_largest_first() -> 
     assert stack.members(contracts, verdicts, {}, "main", "base", limit=1) == ["E0002"]
 
 
+def test_only_wins_at_the_scale_of_heads_are_stacked_and_the_others_say_why_not() -> None:
+    contracts = {
+        "E0001": contract("E0001", scale="smoke"),
+        "E0002": contract("E0002", scale="demo"),
+        "E0003": contract("E0003", scale="smoke", control="flops"),
+        "E0004": contract("E0004", scale="smoke", baseline_commit="older"),
+        "E0005": contract("E0005", scale="smoke"),
+        "E0006": contract("E0006", scale="smoke"),
+        "E0007": contract("E0007", scale="smoke", stage="verify", members=("E0006",)),
+        "E0008": contract("E0008", scale="demo", stage="verify", members=("E0001", "E0002")),
+    }
+    verdicts = {name: verdict(name) for name in list(contracts)[:6]}
+    verdicts["E0007"] = verdict("E0007", outcome="null", tier=None)
+    found = stack.standing(contracts, verdicts, "main", {"base"}, {"E0005": "owes a re-test at demo"}, "smoke")
+    words = {
+        "E0001": "",
+        "E0002": "was measured at demo, and heads move at smoke",
+        "E0003": "another budget",
+        "E0004": "was measured on an earlier head; `org verify E0004`",
+        "E0005": "owes a re-test at demo",
+        "E0006": "did not hold in E0007",
+    }
+    assert set(found) == set(words) and all(words[name] in why for name, why in found.items())
+    assert stack.members(contracts, verdicts, {}, "main", "base", out={"E0005": "owes"}, scale="smoke") == ["E0001"]
+    verdicts["E0007"] = verdict("E0007", tier="verified")
+    assert "E0006" not in stack.standing(contracts, verdicts, "main", {"base"})
+    verdicts["E0008"] = verdict("E0008", outcome="null", tier=None)
+    assert stack.half_due(contracts, verdicts, "main", {"base"}) == ["E0001"]
+    assert stack.half_due(contracts, verdicts, "main", {"base"}, scale="smoke") == []
+
+
 def test_members_of_a_decided_stack_are_not_tried_again_those_of_a_lost_one_are() -> None:
     contracts = {"E0001": contract("E0001"), "E0002": contract("E0002", stage="verify", members=("E0001",))}
     verdicts = {"E0001": verdict("E0001")}

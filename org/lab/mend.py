@@ -18,7 +18,8 @@ from org.home import EXPERIMENT_PATTERN, Home
 from org.lab import archive, ledger, runner
 from org.world import git
 
-SCRATCH = ("org-index-", "org-checks-", "org-splits-")  # of processes that held no lock: known by their age alone
+# of processes that held no lock: known by their age alone
+SCRATCH = ("org-index-", "org-checks-", "org-land-", "org-init-", "org-prepare-")
 OLD_S = 86400.0  # of such a folder; a filing with many slow checks takes minutes
 GIT_OLD_S = 600.0  # of a lock of git's in the record: its own writers hold one for milliseconds
 CRASHED = ("fast_import_crash_*", "objects/tmp_obj_*", "objects/*/tmp_obj_*", "objects/pack/tmp_*")
@@ -58,7 +59,7 @@ def _ended(home: Home, book: ledger.Book) -> Iterable[str]:
     """Runs with a result line whose runner was killed before it had put things away."""
     for path in home.experiments.glob("E*/runs/*"):
         run = f"{path.parents[1].name}/{path.name}"
-        if run in book.results and not files.is_locked(path / "lock") and not _is_tidy(path):
+        if run in book.results and not _is_tidy(path) and not files.is_locked(path / "lock"):  # rarest first
             yield run
 
 

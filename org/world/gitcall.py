@@ -29,6 +29,7 @@ _SETTINGS = [
     f"attr.tree={_EMPTY_TREE}",  # git >= 2.43 reads .gitattributes of a bare repository's HEAD
     "core.quotePath=false",
     "core.filesRefLockTimeout=5000",  # ms; wait for another writer of the same ref rather than fail
+    "core.alternateRefsCommand=true",  # a fetch asks the alternates of a repository by a command it names itself
     "gc.auto=0",
     "maintenance.auto=false",
     "safe.directory=*",  # the person's folder may belong to another user of a container

@@ -195,6 +195,24 @@ def test_a_hub_that_cannot_be_read_or_fetches_by_a_program_is_one_line(tiny_home
     assert ran(canaries) == []
 
 
+def test_alternates_of_a_hub_are_asked_by_no_command_of_its_own(tiny_home, make_seat, edit, canaries) -> None:
+    seat = make_seat()
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    elsewhere = canaries.with_name("elsewhere.git")
+    git.init_bare(elsewhere)
+    info = tiny_home.hub / "objects" / "info"
+    info.mkdir(exist_ok=True)
+    (info / "alternates").write_text(f"{elsewhere}/objects\n")
+    with (tiny_home.hub / "config").open("a") as file:
+        file.write(f"[core]\n\talternateRefsCommand = \"touch '{canaries}/x' #\"\n")
+    head, tree = record.program_head(tiny_home, "main")
+    git.update_ref(tiny_home.record, record.main_ref("main"), git.commit(tiny_home.record, tree, [head], "news"), head)
+    record.publish(tiny_home)
+    gate.submit(tiny_home, seat, "why")
+    dispatch.Dispatcher(tiny_home).tick(allow_new=False)
+    assert ran(canaries) == []
+
+
 def test_what_lies_in_a_runs_folder_is_no_module_of_the_referee(odd_path, canaries, monkeypatch) -> None:
     """Without walls a trainer can write beside its own folders; the referee starts there, with no walls at all."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(odd_path / "cache"))

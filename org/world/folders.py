@@ -12,6 +12,7 @@ from pathlib import Path
 from org.errors import BadInput
 from org.world import gitcall
 from org.world.git import Content
+from org.world.gitcall import GitError
 
 MAX_FILE_BYTES = 5 * 1024 * 1024
 MAX_FOLDER_BYTES = 64 * 1024 * 1024
@@ -21,7 +22,8 @@ DROPPED_FOLDERS = frozenset({".git", "__pycache__", ".venv"})
 def import_folder(path: Path) -> dict[str, bytes]:
     """Relative path -> bytes of a folder that is to become a first commit: in a git work tree what is tracked or not
     ignored, elsewhere everything; .git, __pycache__ and .venv never. BadInput for symlinks, for nested repositories,
-    for a file over 5 MB and for more than 64 MB. Runs nothing of the repository's: files are read as they are."""
+    for a file over 5 MB, for more than 64 MB, and for a work tree that git cannot list. Runs nothing of the
+    repository's: files are read as they are."""
     if not path.is_dir():
         raise BadInput(f"{path} is not a folder")
     files: dict[str, bytes] = {}
@@ -53,11 +55,23 @@ def with_modes(path: Path, files: Mapping[str, bytes]) -> dict[str, Content]:
 
 
 def _listed(path: Path) -> list[str]:
-    """What git calls tracked or not ignored; nothing outside a work tree, or where the whole folder is ignored."""
-    done = gitcall.run(
-        ["-C", str(path.absolute()), "ls-files", "-z", "-c", "-o", "--exclude-standard"], accept=(0, 128)
-    )
-    names = done.stdout.split(b"\0")[:-1] if done.returncode == 0 else []
+    """What git calls tracked or not ignored; nothing outside a work tree, or where the whole folder is ignored. BadInput
+    inside one that git cannot read: what is ignored there would be taken along."""
+    where = ["-C", str(path.absolute())]
+    inside = gitcall.run([*where, "rev-parse", "--is-inside-work-tree"], accept=(0, 128))
+    if inside.returncode == 0 and inside.stdout.strip() != b"true":
+        return []  # a bare repository, or the inside of .git
+    if inside.returncode and b"not a git repository" in inside.stderr:
+        return []
+    try:
+        done = gitcall.run([*where, "ls-files", "-z", "-c", "-o", "--exclude-standard"])
+    except GitError as error:
+        raise BadInput(
+            f"git cannot list the files of {path} ({error}); mend that repository, or copy the code out of it"
+        ) from None
+    if b"lazy fetch" in done.stderr:  # git goes on without a .gitignore that a sparse partial clone has not got
+        raise BadInput(f"git cannot list the files of {path}: a partial clone lacks some; copy the code out of it")
+    names = done.stdout.split(b"\0")[:-1]
     return sorted({os.fsdecode(name) for name in names})
 
 

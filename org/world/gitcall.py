@@ -1,8 +1,8 @@
 """One run of git: arguments in, bytes out. The only module that starts git.
 
 Runs with its own configuration, whatever the person's is: no hooks, no file-system monitor, no automatic gc, no
-network protocol but those that `fetch` names. Knows nothing of trees, refs or worktrees: `world.git`, `world.worktrees`
-and `world.folders` say what to run.
+transport of any kind but those that `git.fetch` names. Knows nothing of trees, refs or worktrees: `world.git`,
+`world.worktrees` and `world.folders` say what to run.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_NO_REPLACE_OBJECTS": "1",  # refs/replace of a fetched repository must not change what a sha means
-        "GIT_ALLOW_PROTOCOL": "file",
+        "GIT_ALLOW_PROTOCOL": "none",  # an object that a partial clone has not got is missing, nobody is asked for it
         "LC_ALL": "C",
     }
     return kept | who | ours | dict(extra)

@@ -62,3 +62,43 @@ def test_what_cannot_be_imported_is_named(tmp_path, monkeypatch, in_git, kind):
     with pytest.raises(BadInput) as caught:
         folders.import_folder(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_partial_clone_is_refused_and_nobody_is_asked_for_what_it_has_not_got(tmp_path):
+    place, canary = tmp_path / "code", tmp_path / "ran"
+    place.mkdir()
+    for name in ("train.py", "secret.bin"):
+        (place / name).write_text("x")
+    (place / ".gitignore").write_text("*.bin\n")
+    for words in (["init", "-q", "."], ["add", "-A"], ["commit", "-qm", "m"]):
+        sh("git", *words, cwd=place)
+    missing = sh("git", "rev-parse", "HEAD:.gitignore", "HEAD", cwd=place).split()
+    sh("git", "update-index", "--skip-worktree", ".gitignore", cwd=place)  # as a sparse checkout leaves it out
+    (place / ".gitignore").unlink()
+    for key, value in (
+        ("core.repositoryFormatVersion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.url", str(tmp_path)),
+        ("remote.origin.promisor", "true"),
+        ("remote.origin.uploadpack", f"touch '{canary}' #"),
+    ):
+        sh("git", "config", key, value, cwd=place)
+    for sha in missing:
+        (place / ".git" / "objects" / sha[:2] / sha[2:]).unlink()
+    with pytest.raises(BadInput, match=r"git cannot list the files of .*code") as caught:
+        folders.import_folder(place)
+    assert "\n" not in str(caught.value)
+    assert git.is_repository(place) and git.head_commit(place) is None
+    assert not canary.exists()
+
+
+def test_a_work_tree_that_git_cannot_list_is_refused_and_not_walked(folder):
+    sh("git", "init", "-q", ".", cwd=folder)
+    (folder / ".gitignore").write_text("*.bin\n")
+    (folder / "secret.bin").write_text("x")
+    (folder / ".git" / "index").write_bytes(b"torn")
+    with pytest.raises(BadInput, match="git cannot list the files of"):
+        folders.import_folder(folder)
+    (folder / ".git" / "config").write_text("[core\n")
+    with pytest.raises(BadInput, match="git cannot list the files of"):
+        folders.import_folder(folder)

@@ -165,13 +165,20 @@ def whole_lines(path: Path, start: int = 0) -> tuple[list[bytes], int]:
 
 
 @contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[int]:
+def locked(path: Path, wait: bool = True, limit_s: float | None = None) -> Iterator[int]:
     """Hold an exclusive kernel lock on `path` (made if missing, never unlinked) until the block ends; yields the descriptor.
-    With `wait=False` raises Busy at once when somebody holds it."""
+    With `wait=False` raises Busy at once when somebody holds it, with `limit_s` after that long: for a lock that an agent
+    can take, or be stopped with."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        if wait:
+        if wait and limit_s is not None:
+            end = time.monotonic() + limit_s
+            while not _take(descriptor):
+                if time.monotonic() > end:
+                    raise Busy(f"{path} is held by another process for {limit_s:.0f} s; end that: `fuser -v` names it")
+                time.sleep(random.uniform(0.002, 0.02))
+        elif wait:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         elif not _take(descriptor):
             raise Busy(f"{path} is locked by another process; wait for it to end")

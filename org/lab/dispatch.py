@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from org.lab import spec as specs
 from org.records import KEPT, Charter, Contract, RunSpec, Verdict
 from org.world import devices, git, process
 
+PUBLISH_AGAIN_S = 20.0  # after the hub took no branches
+PUBLISH_LOCK_S = 1.0  # all other work of a tick waits as long for whoever holds the hub
 CANDIDATE_OF = 64  # tentative wins that a candidate branch holds at most
 
 
@@ -42,8 +45,9 @@ class Dispatcher:
         self._candidates: dict[str, tuple[str, ...]] = {}  # program -> head and wins its candidate was made of
         self._merged: tuple[int, str] | None = None  # ledger lines, and the scale, when candidates were last made
         self._stale: set[tuple[str, str]] = set()  # verified wins, and the head they do not stand on
-        self._told: set[str] = set()  # why heads do not move
-        self._published: list[object] | None = None  # what the hub has, or could not take
+        self._told: set[str] = set()  # why heads do not move, and what the hub does not take
+        self._published: list[object] | None = None  # what the hub has
+        self._publish_again = 0.0  # monotonic seconds; not before that
 
     def tick(self, allow_new: bool = True) -> list[str]:
         """One pass; returns sentences saying what happened. With allow_new=False nothing is started."""
@@ -77,7 +81,7 @@ class Dispatcher:
 
     def _prepare(self, charter: Charter) -> tuple[str, str]:
         if self._base is None:
-            commit = record.ensure_record(self.home, charter)
+            commit = record.ensure_base(self.home, charter)  # the hub is for seats: no run needs it
             referee.ensure_splits(self.home, charter, commit)
             mend.mend(self.home, self.ledger.refresh())
             self._base = commit, git.tree_of(self.home.record, commit)
@@ -239,15 +243,19 @@ class Dispatcher:
 
     def _publish(self) -> list[str]:
         """Heads and candidates reach the hub, where seats find them. Agents write in it, and a broken one stops nothing
-        here: it is tried again with the next news and by the next dispatcher."""
+        here: it is said once, and tried again after a while."""
         now = [*(row.get("seq") for row in self.ledger.book.heads.values()), *self._candidates.items()]
-        if now == self._published:
+        if now == self._published or time.monotonic() < self._publish_again:
             return []
-        self._published = now
         try:
-            record.publish(self.home)
+            record.publish(self.home, lock_s=PUBLISH_LOCK_S)
         except OrgError as error:
-            return [f"{self.home.hub} takes no branches: {error}; seats do not see the heads of the record"]
+            self._publish_again = time.monotonic() + PUBLISH_AGAIN_S
+            said = f"{self.home.hub} takes no branches: {error}; seats do not see the heads of the record"
+            news = [said] if said not in self._told else []
+            self._told.add(said)
+            return news
+        self._published = now
         failpoint("dispatch.published")
         return []
 

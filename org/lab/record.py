@@ -11,10 +11,11 @@ from typing import Any
 
 from org import charter as charters
 from org import files
-from org.errors import BadInput
+from org.errors import BadInput, OrgError
 from org.evidence import rules
 from org.failpoint import failpoint
 from org.home import Home, check_id
+from org.lab import ledger
 from org.records import Charter
 from org.world import folders, git
 
@@ -41,12 +42,26 @@ def read_code(home: Home, charter: Charter) -> dict[str, bytes]:
 
 
 def ensure_record(home: Home, charter: Charter) -> str:
-    """The record and the hub exist and hold the base commit; returns its sha. Imports the code on the first call."""
+    """The record and the hub exist and hold the base commit; returns its sha. Imports the code on the first call. Raises
+    OrgError when one of the two is in no state to be used."""
+    base = ensure_base(home, charter)
+    try:
+        git.init_bare(home.hub, precious=True)  # also one whose maker was killed half-way
+    except OSError as error:
+        raise OrgError(f"{home.hub} can be no repository: {error.strerror}; move what is there away") from None
+    return base
+
+
+def ensure_base(home: Home, charter: Charter) -> str:
+    """The same of the record alone, whatever the hub is like. Raises OrgError when the record is gone, or its base, and
+    the ledger tells of experiments: to import the code again would be another base under the same numbers."""
     with files.locked(home.leases / "record"):
         if not (home.record / "HEAD").is_file():
+            _refuse_again(home, str(home.record))
             git.init_bare(home.record)
         base = git.resolve(home.record, BASE)
         if base is None:
+            _refuse_again(home, f"{BASE} of {home.record}")
             code = read_code(home, charter)
             imported = git.write_tree(home.record, dict(code))
             tree = git.write_tree(home.record, dict(_apply_start(home, charter, code)))
@@ -56,8 +71,13 @@ def ensure_record(home: Home, charter: Charter) -> str:
             base = git.commit(home.record, tree, [], f"base: {charter.code} as imported")
             git.update_ref(home.record, BASE, base)
         failpoint("gate.record")
-        git.init_bare(home.hub, precious=True)  # also one whose maker was killed half-way
     return base
+
+
+def _refuse_again(home: Home, gone: str) -> None:
+    book = ledger.read(home)
+    if book.experiments or book.launches:
+        raise OrgError(f"{gone} is gone, and the ledger rests on it; bring it back from a copy, or begin another home")
 
 
 def ensure_program(home: Home, slug: str) -> str:
@@ -70,9 +90,13 @@ def ensure_program(home: Home, slug: str) -> str:
             git.update_ref(home.record, ref, base)
             failpoint("record.program")
     note_head(home, slug)
-    publish(home)
     head = git.resolve(home.record, ref)
     assert head is not None
+    try:
+        publish(home)
+    except OrgError:
+        if _at(home.hub, ref) != head:  # else what is needed here is there, and the dispatcher says the rest
+            raise
     return head
 
 
@@ -99,17 +123,43 @@ def program_head(home: Home, slug: str) -> tuple[str, str]:
     return head, git.tree_of(home.record, head)
 
 
-def publish(home: Home) -> None:
-    """Let the hub fetch every head and candidate from the record, hooks off. Nothing is pushed into the hub."""
-    git.fetch(
-        home.hub,
-        home.record,
-        [
-            "+refs/heads/base:refs/heads/base",
-            "+refs/heads/program/*/main:refs/heads/program/*/main",
-            "+refs/heads/program/*/candidate:refs/heads/program/*/candidate",
-        ],
-    )
+def publish(home: Home, lock_s: float = git.LOCK_S) -> None:
+    """Let the hub fetch every head and candidate from the record, hooks off. Nothing is pushed into the hub. Raises
+    OrgError when it cannot take all of them; a branch of another's that is in the way of one is named, the others go."""
+    specs = [BASE, "refs/heads/program/*/main", "refs/heads/program/*/candidate"]
+    try:
+        git.init_bare(home.hub, precious=True, lock_s=lock_s)
+        try:
+            git.fetch(home.hub, home.record, [f"+{ref}:{ref}" for ref in specs], lock_s=lock_s)
+        except OrgError:
+            ours = [ref for ref in git.list_refs(home.record, "refs/heads") if _is_published(ref)]
+            theirs = git.list_refs(home.hub, "refs/heads")
+            in_the_way = {ref: name for ref in ours for name in theirs if _collide(ref, name)}
+            if not in_the_way:
+                raise
+            free = [f"+{ref}:{ref}" for ref in ours if ref not in in_the_way]
+            git.fetch(home.hub, home.record, free, lock_s=lock_s)
+            ref, name = next(iter(in_the_way.items()))
+            how = f"delete it with `git -C {home.hub} update-ref -d {name}`"
+            raise OrgError(f"{home.hub} has a branch {name} in the way of {ref}; {how}") from None
+    except OSError as error:
+        raise OrgError(f"{home.hub} can be no repository: {error.strerror}; move what is there away") from None
+
+
+def _is_published(ref: str) -> bool:
+    return ref == BASE or re.fullmatch(r"refs/heads/program/[^/]+/(main|candidate)", ref) is not None
+
+
+def _collide(ref: str, name: str) -> bool:
+    """Whether one is a folder of the other, so that git cannot hold both."""
+    return ref.startswith(f"{name}/") or name.startswith(f"{ref}/")
+
+
+def _at(git_dir: Path, ref: str) -> str | None:
+    try:
+        return git.resolve(git_dir, ref)
+    except OSError:
+        return None
 
 
 def main_ref(slug: str) -> str:

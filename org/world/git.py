@@ -17,11 +17,11 @@ from pathlib import Path
 
 from org.errors import BadInput
 from org.failpoint import failpoint
-from org.files import locked
 from org.world import gitcall
 from org.world.gitcall import GitError, rev
 
 ABSENT = "0" * 40  # as `old` of update_ref: the ref must not exist yet
+LOCK_S = gitcall.TIMEOUT_S  # that a repository is waited for which another process changes: whoever is slower is stuck
 MAX_READ_BYTES = 256 * 1024 * 1024  # of one export or read: a hostile commit must not fill memory or disk
 
 Content = bytes | tuple[bytes, str]  # a file's bytes, with its git mode ("100644", "100755") where it matters
@@ -57,11 +57,13 @@ class Conflict:
 # --- repositories ------------------------------------------------------------------------------------------------
 
 
-def init_bare(git_dir: Path, precious: bool = False) -> None:
+def init_bare(git_dir: Path, precious: bool = False, lock_s: float = LOCK_S) -> None:
     """Make a bare repository, or leave an existing one alone. `precious` makes gc and prune refuse to delete objects:
     a `gc --prune=now` by any worktree's owner otherwise loses what others are committing."""
     place = git_dir.absolute()
-    with locked(gitcall.lock_of(place)):
+    if precious and (place / "HEAD").exists() and _is_precious(place):
+        return  # the last thing its maker does
+    with gitcall.held(place, lock_s):
         if not (place / "HEAD").exists():
             gitcall.run(
                 ["init", "--quiet", "--bare", "--template=", "--object-format=sha1", "-b", "main", "--", str(place)]
@@ -392,11 +394,17 @@ def diff_text(git_dir: Path, a: str, b: str) -> str:
 # --- fetching ----------------------------------------------------------------------------------------------------
 
 
-def fetch(git_dir: Path, source: Path | str, refspecs: Sequence[str], timeout_s: float = gitcall.TIMEOUT_S) -> None:
+def fetch(
+    git_dir: Path,
+    source: Path | str,
+    refspecs: Sequence[str],
+    timeout_s: float = gitcall.TIMEOUT_S,
+    lock_s: float = LOCK_S,
+) -> None:
     """Copy refs and their objects from `source` into `git_dir`; force with a leading + in the refspec.
 
     Nothing of either repository runs: no hooks, no filters, no `ext::` transport, no lazy fetch of missing objects.
-    Holds the lock of `git_dir`, so do not call it while holding that."""
+    Holds the lock of `git_dir`, so do not call it while holding that; Busy when it is not free in `lock_s`."""
     url = str(source.resolve()) if isinstance(source, Path) else rev(source)
     flags = [
         "--no-tags",
@@ -406,7 +414,7 @@ def fetch(git_dir: Path, source: Path | str, refspecs: Sequence[str], timeout_s:
         "--no-recurse-submodules",
     ]
     env = {"GIT_ALLOW_PROTOCOL": "file" if isinstance(source, Path) else "file:https:ssh"}
-    with locked(gitcall.lock_of(git_dir)):
+    with gitcall.held(git_dir, lock_s):
         specs = [rev(spec) for spec in refspecs]
         gitcall.output(
             git_dir, "fetch", "--quiet", *flags, "--end-of-options", url, *specs, env=env, timeout_s=timeout_s

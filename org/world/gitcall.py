@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from org.errors import BadInput, MissingTool, OrgError
+from org.files import locked
 
 TIMEOUT_S = 60.0
 
@@ -138,9 +139,10 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     return kept | who | ours | dict(extra)
 
 
-def lock_of(git_dir: Path) -> Path:
-    """The file to hold while changing what git itself does not lock: worktree entries, a fetch, a repository's making."""
-    return git_dir / "org.lock"  # never unlinked, or two could hold it
+def held(git_dir: Path, limit_s: float = TIMEOUT_S) -> contextlib.AbstractContextManager[int]:
+    """Hold what is to be held while changing what git itself does not lock: worktree entries, a fetch, a repository's
+    making. Raises Busy after `limit_s`: agents can reach the hub's lock, and a pane may be stopped while it has it."""
+    return locked(git_dir / "org.lock", limit_s=limit_s)  # never unlinked, or two could hold it
 
 
 def rev(text: str) -> str:

@@ -10,7 +10,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from org.files import locked
 from org.world import git, gitcall
 from org.world.gitcall import GitError, rev
 
@@ -32,7 +31,7 @@ def add(hub: Path, path: Path, branch: str, start: str) -> None:
     every worktree command in the hub), an entry whose folder is gone, a folder that holds nothing but a dangling .git.
     """
     path = _place(path)
-    with locked(gitcall.lock_of(hub)):  # 16 at once without it: 6 of 192 failed, each leaving an orphan branch
+    with gitcall.held(hub):  # 16 at once without it: 6 of 192 failed, each leaving an orphan branch
         _mend(hub, path, branch)
         known = {tree.path: tree for tree in _worktrees(hub)}
         if path in known:
@@ -52,7 +51,7 @@ def add(hub: Path, path: Path, branch: str, start: str) -> None:
 def remove(hub: Path, path: Path) -> None:
     """Delete the worktree at `path` with everything in it, and the hub's entry; its branch stays. Missing is fine."""
     path = _place(path)
-    with locked(gitcall.lock_of(hub)):
+    with gitcall.held(hub):
         _mend(hub, path, None)
         if path in {tree.path for tree in _worktrees(hub)}:
             gitcall.output(hub, "worktree", "remove", "--force", "--force", "--", str(path))
@@ -62,7 +61,7 @@ def remove(hub: Path, path: Path) -> None:
 
 def list_worktrees(hub: Path) -> list[Worktree]:
     """The worktrees of `hub`, those whose folder is missing left out."""
-    with locked(gitcall.lock_of(hub)):
+    with gitcall.held(hub):
         _mend(hub, None, None)
         return [tree for tree in _worktrees(hub) if tree.path.exists()]
 

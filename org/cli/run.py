@@ -110,23 +110,31 @@ def verify(call: Call, experiment: str, no_wait: bool, is_json: bool) -> None:
 @as_json
 @pass_call
 def stack(call: Call, program: str, no_wait: bool, is_json: bool) -> None:
-    """Verify the tentative wins of PROGRAM together, on its head. With an office running it returns at once."""
+    """Verify the tentative wins of PROGRAM together, on its head. With an office running it returns at once; without one
+    the re-tests that they owe come first."""
     from org.files import is_locked
     from org.lab import follow, record, stacks
 
     home = call.home
     record.check_program(home, program)
+    is_alone = not no_wait and not is_locked(home.office_lock)
+    if is_alone:
+        follow.drive_owed(home, program, lambda line: None if is_json else say(line))
     contract = stacks.stack(home, program, call.who)
+    left_out = {} if contract else stacks.left_out(home, program)
     verdict = None
-    if contract and not no_wait and not is_locked(home.office_lock):
+    if contract and is_alone:
         verdict = follow.drive(home, contract.experiment, _listener(contract, is_json))
     branch, commit = f"program/{program}/main", record.program_head(home, program)[0]
     if is_json:
         row = document(home, contract, verdict) if contract else {"experiment": None, "verdict": None, "runs": []}
         members = list(contract.members) if contract else []
-        print_json({"program": program, **row, "members": members, "branch": branch, "commit": commit})
+        row |= {"members": members, "left_out": left_out, "branch": branch, "commit": commit}
+        print_json({"program": program, **row})
     elif contract is None:
-        say(f"nothing to verify in {program}: no tentative win that is not in its head, or a stack is being measured")
+        say(f"nothing to verify in {program}" + ("" if left_out else ": no tentative win that is not in its head"))
+        for name, why in left_out.items():
+            say(f"  {name} {why}")
     else:
         say(f"{contract.experiment} {contract.why}")
         say(

@@ -109,6 +109,22 @@ def settle(home: Home) -> None:
         os.close(lock)
 
 
+def drive_owed(home: Home, program: str, on_line: Callable[[str], None]) -> None:
+    """File and follow the re-tests that the program's wins owe, until none is left. The caller knows of no office."""
+    while any(c.program == program and c.owed_scales for c in ledger.read(home).experiments.values()):
+        settle(home)  # files the next ones
+        book = ledger.read(home)
+        owed = [
+            c.experiment
+            for c in book.open()
+            if c.promotes and c.program == program and c.scale in book.experiments[c.promotes].owed_scales
+        ]
+        if not owed:
+            return
+        for name in owed:
+            drive(home, name, on_line)
+
+
 def _runs_of(home: Home, experiment: str) -> list[str]:
     """Runs of this experiment that hold a device now."""
     held = [str(facts.get("run")) for facts in _holders(home).values()]

@@ -46,6 +46,21 @@ def stack(home: Home, program: str, by: str = "human") -> Contract | None:
     return None
 
 
+def left_out(home: Home, program: str) -> dict[str, str]:
+    """When there is nothing to stack: each tentative win of the program -> why it waits or is passed over, to follow its
+    name."""
+    charter = charters.load(home)
+    book = Ledger(home).refresh()
+    head, _ = program_head(home, program)
+    same = stacks.same_head(book.moves, program, head)
+    found = stacks.standing(book.experiments, book.verdicts, program, same, book.out(), charter.scale)
+    fits = "does not merge with the head; file it again there"
+    if under_way := [c for c in book.open() if c.stage == "verify" and c.program == program]:
+        fits = f"waits until {under_way[0].experiment} is measured"
+        found |= {name: f"is being measured in {c.experiment}" for c in under_way for name in c.members}
+    return {name: why or fits for name, why in found.items()}
+
+
 def verify(home: Home, experiment: str, by: str = "human") -> Contract:
     """Re-measure one tentative win, or one `no-worse` claim that holds, alone against its program's head, on fresh seeds;
     once on each head, since asking again until it passes would be another claim. A control is measured under the same

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from org import charter as charters
 from org import files
-from org.cli import doctor, results
+from org.cli import doctor, main, results
 from org.errors import BadInput, OrgError, Refused
 from org.evidence import ladder
 from org.lab import dispatch, fidelity, follow, gate, intents, ledger, promotions, stacks
@@ -114,6 +115,24 @@ def test_the_org_files_the_retests_and_the_win_waits_for_all_of_them(watched, ma
     stack = stacks.stack(home, "main")
     assert stack is not None and stack.members == (name,)
     assert fidelity.problems(home) == []
+
+
+@pytest.mark.slow  # an experiment, its re-tests and its stack
+def test_the_verb_alone_runs_what_a_win_owes_and_then_stacks_it(watched, make_seat, edit, capsys) -> None:
+    home = watched
+    name = filed(home, make_seat, edit).experiment
+    assert judged(home, name).outcome == "win"
+    call = ["--home", str(home.root), "stack", "main"]
+    capsys.readouterr()
+    assert main.call([*call, "--no-wait"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "nothing to verify in main",
+        f"  {name} owes a re-test at demo and std, which an intent asks for",
+    ]
+    assert main.call([*call, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["members"], found["left_out"], found["verdict"]["tier"]) == ([name], {}, "verified")
+    assert sorted(retests(ledger.read(home))) == [(name, "demo"), (name, "std")]
 
 
 @pytest.mark.slow  # an experiment and its re-test

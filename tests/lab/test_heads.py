@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from org import charter as charters
+from org.cli import main
 from org.errors import BadInput
 from org.lab import dispatch, fidelity, follow, gate, ledger, record, stacks
 from org.records import Contract
@@ -164,6 +165,30 @@ def test_a_head_that_another_hand_moved_is_not_built_upon(tiny_home, make_seat, 
     dispatcher.tick(allow_new=False)
     assert record.program_head(home, "main")[0] == first.commit
     assert fidelity.problems(home) == []
+
+
+def test_a_win_that_is_passed_over_is_named_with_the_reason(tiny_home, make_seat, edit, capsys) -> None:
+    home = tiny_home
+    one, two = filed(home, make_seat, edit, GOOD), filed(home, make_seat, edit, ALSO_GOOD, name="you")
+
+    def answer() -> list[str]:
+        capsys.readouterr()
+        assert main.call(["--home", str(home.root), "stack", "main", "--no-wait"]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    assert answer() == ["nothing to verify in main: no tentative win that is not in its head"]
+    said(home, one)
+    test = stacks.verify(home, one.experiment)
+    said(home, two)
+    assert sorted(answer()) == [
+        f"  {one.experiment} is being measured in {test.experiment}",
+        f"  {two.experiment} waits until {test.experiment} is measured",
+        "nothing to verify in main",
+    ]
+    said(home, test, "win", "verified")
+    dispatch.Dispatcher(home).tick(allow_new=False)
+    how = f"`org verify {two.experiment}`, or file it again on this one"
+    assert answer() == ["nothing to verify in main", f"  {two.experiment} was measured on an earlier head; {how}"]
 
 
 @pytest.fixture

@@ -40,7 +40,8 @@ def charter_hash(home: Home) -> str:
 def from_plain(row: dict[str, Any]) -> Charter:
     """A Charter from the plain dictionary that `schema.charter` returns."""
     row = dict(row)
-    row["metric"] = Metric.from_dict(row["metric"])
+    span = row["metric"].get("range")
+    row["metric"] = Metric.from_dict({**row["metric"], "range": (span[0], span[1]) if span else None})
     row["scales"] = {name: Scale.from_dict({"name": name, **scale}) for name, scale in row["scales"].items()}
     row["referee"] = RefereeSpec.from_dict(row["referee"]) if row.get("referee") else None
     row["rules"] = Rules.from_dict(row.get("rules") or {})

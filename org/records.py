@@ -44,6 +44,7 @@ class Record:
 class Metric(Record):
     name: str = "val_bpb"
     direction: Literal["lower", "higher"] = "lower"
+    range: tuple[float | None, float | None] | None = None  # what it can be, None where an end is open
 
     @property
     def sign(self) -> int:

@@ -6,6 +6,7 @@ Each function returns plain dictionaries, or raises BadInput with one line: the 
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,10 @@ Id = Annotated[str, Field(pattern=f"^{ID_PATTERN.pattern}$")]
 Scalar = bool | int | float | str
 Positive = Annotated[int, Field(gt=0, strict=True)]
 
+# What the org puts into the command, and what looks as if it were to be put in. `${NAME}` is a shell's.
+PLACEHOLDERS = ("{seed}", "{out}", "{steps}", "{tokens}", "{scale}", "{devices}")
+PLACEHOLDER = re.compile(r"(?<!\$)\{\w+(?:![a-z])?(?::[^\s{}\"']*)?\}")
+
 
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=False)
@@ -28,6 +33,21 @@ class Model(BaseModel):
 class MetricModel(Model):
     name: str = Field(default="val_bpb", min_length=1)
     direction: Literal["lower", "higher"] = "lower"
+    range: tuple[float | None, float | None] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _a_key(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][\w./@%-]*", name):
+            raise ValueError(f"'{name:.60}' cannot be the key of a `key: value` line; write one word, as in val_bpb")
+        return name
+
+    @model_validator(mode="after")
+    def _a_range(self) -> MetricModel:
+        ends = [end for end in self.range or () if end is not None]
+        if self.range and (not ends or not all(map(math.isfinite, ends)) or ends != sorted(set(ends))):
+            raise ValueError("range is [lowest, highest], null for an open end, as in [0, 1] or [0, null]")
+        return self
 
 
 class KnobModel(Model):
@@ -118,6 +138,9 @@ class CharterModel(Model):
                 shlex.split(command)
             except ValueError as error:
                 raise ValueError(f"{name}: {str(error).lower()}: {command!r:.80}") from None
+        for found in PLACEHOLDER.finditer(self.command):
+            if found[0] not in PLACEHOLDERS:
+                raise ValueError(f"command: nothing is put in for {found[0]:.40}; it may hold {' '.join(PLACEHOLDERS)}")
         if self.scale not in self.scales:
             raise ValueError(f"scale '{self.scale}' is not one of scales: {', '.join(self.scales)}")
         return self

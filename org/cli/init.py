@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,10 +31,14 @@ PARTS = ("prompts", "comms", "worktrees")
 @click.argument("folder", metavar="DIR")
 @click.option("--code", metavar="PATH", help="The code under study: a git repository or a folder. Default: nanochat/.")
 @click.option(
-    "--command", metavar="CMD", help="How it is trained; may hold {seed} {out} {steps} {scale}. [python train.py]"
+    "--command",
+    metavar="CMD",
+    help="How it is trained; may hold {seed} {out} {steps} {scale}. [python train.py]",
 )
 @click.option(
-    "--metric", metavar="NAME:lower", help="What its summary prints, and which way is better. [val_bpb:lower]"
+    "--metric",
+    metavar="NAME:lower[:LOW..HIGH]",
+    help="What its summary prints, which way is better, and what it can be, as in accuracy:higher:0..1. [val_bpb:lower]",
 )
 @click.option("--editable", multiple=True, metavar="GLOB", help="What research may change. [train.py]")
 @click.option("--frozen", multiple=True, metavar="GLOB", help="What it may never change.")
@@ -117,14 +123,13 @@ def from_file(path: Path, code: str | None) -> str:
 
 def derive(code: Path, command: str, metric: str, editable: tuple[str, ...], frozen: tuple[str, ...]) -> str:
     """A charter for code that only prints a summary; its numbers have trust `reported`."""
-    name, colon, direction = metric.partition(":")
-    if not name or (colon and direction not in ("lower", "higher")):
-        raise BadInput(f"--metric '{metric:.60}' is not allowed; write NAME:lower or NAME:higher, as in val_bpb:lower")
+    measured = metric_of(metric)
+    name, direction = measured["name"], measured["direction"]
     row = {
         "task": f"{'Raise' if direction == 'higher' else 'Lower'} {name} of {code.name} at equal training tokens.",
         "code": str(code),
         "command": command,
-        "metric": {"name": name, "direction": direction or "lower"},
+        "metric": measured,
         "editable": list(editable) or ["train.py"],
         "frozen": list(frozen),
         "scale": "home",
@@ -139,6 +144,21 @@ def derive(code: Path, command: str, metric: str, editable: tuple[str, ...], fro
         "# environment. Name the constants that research may turn under `knobs`, so that the offline researcher finds them.\n"
     )
     return head + files.dump_yaml(row)
+
+
+def metric_of(text: str) -> dict[str, Any]:
+    """`NAME:higher:0..1` as the charter's metric. No range is guessed from a name: where none is given, the rules about
+    printed numbers are those for losses."""
+    form = re.fullmatch(r"([^\s:]+)(?::(lower|higher)(?::([^:]*)\.\.([^:]*))?)?", text)
+    try:
+        if not form:
+            raise ValueError(text)
+        span = [float(end) if end else None for end in form.groups()[2:]]
+    except ValueError:
+        how = "write NAME:lower or NAME:higher, as in val_bpb:lower or accuracy:higher:0..1"
+        raise BadInput(f"--metric '{text:.60}' is not allowed; {how}") from None
+    found: dict[str, Any] = {"name": form[1], "direction": form[2] or "lower"}
+    return found if span == [None, None] else {**found, "range": span}
 
 
 def make(root: Path, charter_text: str, with_all: bool, task: str | None = None) -> None:

@@ -10,14 +10,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from org.evidence import matching, stats
+from org.evidence import matching, printed, stats
 from org.records import Charter, Contract, Outcome, RunResult, Tier, Verdict
 
 ENOUGH_DF = 3  # below this many degrees of freedom the noise is not known: more baseline runs first
 ONE_SIDED_95 = 1.645
 POWER_80 = 0.842
 CLEARLY = 3.09  # standard errors beyond the margin that end a no-worse claim after one run
-FAR = 4.0  # times the baseline's metric that a printed one may be better
 GAIN_PCT = 1.0  # a gain in seconds or memory below this is no gain
 
 
@@ -153,7 +152,8 @@ class _Case:
         if ours and theirs and ours != theirs:
             why = "the arms read different data (data_hash differs): run the baseline again on the present data"
             return self.verdict("invalid", None, [why])
-        why_not = self.repeated() or self.another_quantity()
+        arms_used = list(self.base_used.values()), list(self.cand_used.values())
+        why_not = self.repeated() or printed.why_not(self.contract, self.charter, *arms_used)
         is_measured = any(r.status == "ok" for r in self.cand_used.values())
         if not why_not and is_measured:
             less_is_fair = self.contract.claim != "better"
@@ -166,21 +166,6 @@ class _Case:
         if len(set(cand.values())) == len(cand) or len(set(base.values())) < len(base):
             return None
         return "two seeds ended in the same number: the run does not use its seed, so its runs are one run"
-
-    def another_quantity(self) -> str | None:
-        """Printed numbers that cannot be the baseline's metric: of another sign or size, or made in no time."""
-        cand = [r for r in self.cand_used.values() if r.status == "ok" and r.trust == "reported"]
-        base, values = self.numbers(self.base_used).values(), [r.metric for r in cand if r.metric is not None]
-        if not values or not base:
-            return None
-        old, new = stats.mean(base), stats.mean(values)
-        if self.sign * (new - old) < 0 and (old * new < 0 or not abs(old) / FAR <= abs(new) <= abs(old) * FAR):
-            return f"the printed metric is {new:.4g} where the baseline's is {old:.4g}: not the same quantity"
-        table = self.table()["cpu_s"]
-        before, after = table["baseline"], table["candidate"]
-        if before and after is not None and after < before / 2:
-            return f"the run took {after:.3g} processor seconds and the baseline {before:.3g}: too few to have trained as it printed"
-        return None
 
     def search(self) -> More | Verdict:
         """Screen on one run, tentative on a few; every look has its own threshold."""

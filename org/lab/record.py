@@ -37,7 +37,13 @@ def read_code(home: Home, charter: Charter) -> dict[str, bytes]:
     for name, globs in (("editable", charter.editable), ("frozen", charter.frozen)):
         for glob in globs:
             if not any(rules.matches(path, glob) for path in tree):
-                raise BadInput(f"{home.charter}: {name}: '{glob}' matches no file of {source}; it has {_some(tree)}")
+                there = f"it has {_some(tree)}" if tree else "it is empty"
+                raise BadInput(f"{home.charter}: {name}: '{glob}' matches no file of {source}; {there}")
+    for glob in charter.editable:
+        if all(rules.matches_any(path, charter.frozen) for path in tree if rules.matches(path, glob)):
+            raise BadInput(
+                f"{home.charter}: editable: all that '{glob}' matches is frozen too; take it out of one of them"
+            )
     return tree
 
 

@@ -95,6 +95,15 @@ def test_bad_usage_is_one_line_exit_2_and_makes_nothing(
         ("code: code", "code: nowhere", "is no repository or folder"),
         ("code: code", "code: prompts/charter.yaml", "is no repository or folder"),
         ("metric: {", "metric: [", "line"),
+        ("name: val_bpb", "name: val bpb", "metric.name: 'val bpb' cannot be the key"),
+        ("direction: lower", "direction: lower, range: [1, 0]", "range is [lowest, highest]"),
+        ("direction: lower", "direction: lower, range: [null, null]", "range is [lowest, highest]"),
+        ("direction: lower", "direction: lower, range: [0, .inf]", "metric.range"),
+        ("command: python", "command: python {seeed}", "nothing is put in for {seeed}; it may hold {seed} {out}"),
+        ("command: python", "command: python {foo!r}", "nothing is put in for {foo!r}"),
+        ("command: python", "command: python {0}", "nothing is put in for {0}"),
+        ("command: python", "command: python {seed:03d}", "nothing is put in for {seed:03d}"),
+        ("frozen: [README.md]", "frozen: ['*']", "all that 'train.py' matches is frozen too"),
     ],
 )
 @pytest.mark.parametrize("verb", [["launch", "--detach"], ["launch", "--dry-run"]])
@@ -157,6 +166,13 @@ def test_torch_is_asked_for_only_when_the_charter_needs_it(monkeypatch: pytest.M
         (["--code", "code", "--editable", "x.py"], "'x.py' matches no file"),
         (["--code", "code", "--frozen", "x.py"], "'x.py' matches no file"),
         (["--code", "code", "--metric", "loss:down"], "NAME:lower or NAME:higher"),
+        (["--code", "code", "--metric", "a b:lower"], "NAME:lower or NAME:higher"),
+        (["--code", "code", "--metric", "accuracy:higher:0..one"], "accuracy:higher:0..1"),
+        (["--code", "code", "--metric", "accuracy:higher:1..0"], "range is [lowest, highest]"),
+        (["--code", "code", "--metric", "a{b:lower"], "cannot be the key"),
+        (["--code", "code", "--command", "python {seeed}"], "nothing is put in for {seeed}"),
+        (["--code", "code", "--frozen", "train.py"], "all that 'train.py' matches is frozen too"),
+        (["--code", "empty"], "it is empty"),
         (["--metric", "loss"], "name it with --code PATH"),
         (["--task", "nowhere.yaml"], "nowhere.yaml"),
         (["--task", "code/train.py"], "code/train.py"),
@@ -166,11 +182,34 @@ def test_init_refuses_before_it_writes(
     cli: Cli, tiny_home: Home, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
 ) -> None:
     monkeypatch.chdir(tiny_home.root)
+    (tiny_home.root / "empty").mkdir()
     before = tree(tiny_home.root.parent)
     done = cli("init", "../new home", *arguments)
     assert re.sub(r"\s+", " ", said) in one_line(done.err)
     assert done.code == 2
     assert tree(tiny_home.root.parent) == before
+
+
+@pytest.mark.parametrize(
+    ("metric", "known"),
+    [
+        ("val_bpb:lower", ("lower", None)),
+        ("val_bpb", ("lower", None)),
+        ("val_bpb:higher:0..1", ("higher", (0.0, 1.0))),
+        ("val_bpb:lower:0..", ("lower", (0.0, None))),
+        ("val_bpb:higher:..", ("higher", None)),
+    ],
+)
+def test_init_writes_what_the_metric_can_be(
+    cli: Cli, tiny_home: Home, odd_path: Path, metric: str, known: tuple[str, tuple[float | None, float | None] | None]
+) -> None:
+    from org import charter
+
+    words = ["--code", tiny_home.root / "code", "--command", "bash -c 'echo ${HOME} {seed}'", "--metric", metric]
+    assert cli("init", odd_path / "made", *words).code == 0
+    made = charter.load(Home(odd_path / "made")).metric
+    assert (made.direction, made.range) == known
+    assert charter.load(Home(odd_path / "made")).metric == made, "as the copy that is kept says it"
 
 
 def test_init_refuses_a_home_and_a_file(cli: Cli, tiny_home: Home, odd_path: Path) -> None:

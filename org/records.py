@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
 PERSON = "person"  # the backend of a seat without a program: a person or a script works there
+BANK = "E0000"  # the experiment whose runs are the base's own
 PROTOCOL = 1  # version of the run folder: spec.json, status.json, result.json, log.txt
 
 Outcome = Literal["win", "holds", "loss", "null", "invalid", "crash", "lost"]

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from org import files
 from org.home import EXPERIMENT_PATTERN, Home
-from org.lab import archive, fidelity, gate, ledger, runner
+from org.lab import archive, fidelity, ledger, runner
+from org.records import BANK
 from org.world import devices, git, process
 
 ROOT = Path(__file__).parents[1]
@@ -131,7 +132,7 @@ def _assert_record(home: Home) -> None:
         ref.rpartition("/")[2]: sha for ref, sha in refs.items() if EXPERIMENT_PATTERN.fullmatch(Path(ref).name)
     }
     assert numbered == {name: contract.commit for name, contract in book.experiments.items()}
-    folders = {path.name for path in home.experiments.iterdir()} - {gate.BANK}
+    folders = {path.name for path in home.experiments.iterdir()} - {BANK}
     assert folders == set(book.experiments)
     for program, head in book.heads.items():
         assert git.resolve(home.record, f"refs/heads/program/{program}/main") == head["commit"]

@@ -20,9 +20,9 @@ from org.errors import LeaseHeld, OrgError
 from org.evidence import control, judge, stack
 from org.failpoint import failpoint
 from org.home import Home
-from org.lab import archive, credits, gate, ledger, mend, promotions, record, referee, runner, stacks, wants
+from org.lab import archive, credits, ledger, mend, promotions, record, referee, runner, stacks, wants
 from org.lab import spec as specs
-from org.records import KEPT, Charter, Contract, RunSpec, Verdict
+from org.records import BANK, KEPT, Charter, Contract, RunSpec, Verdict
 from org.world import devices, git, process
 
 PUBLISH_AGAIN_S = 20.0  # after the hub took no branches
@@ -128,7 +128,7 @@ class Dispatcher:
         started = {run for run in book.launches if run not in book.results}
         # a passed stack goes on running: its members' removals, its head's bank
         owing = [str(head.get("experiment")) for head in book.heads.values()]
-        for name in dict.fromkeys([gate.BANK, *(c.experiment for c in book.open()), *owing]):
+        for name in dict.fromkeys([BANK, *(c.experiment for c in book.open()), *owing]):
             runs = self.home.experiment(name) / "runs"
             if runs.is_dir():
                 names = [f"{name}/{p.name}" for p in runs.iterdir() if p.is_dir()]

@@ -23,10 +23,10 @@ from org.home import EXPERIMENT_PATTERN, Home
 from org.lab import checks, edits, intents
 from org.lab.ledger import Book, Ledger
 from org.lab.record import program_head
-from org.records import PERSON, Charter, Contract, KnobChange, Seat, Violation
+from org.lab.spec import digest_of
+from org.records import BANK, PERSON, Charter, Contract, KnobChange, Seat, Violation
 from org.world import devices, git
 
-BANK = "E0000"
 MAX_WHY = 2_000
 
 
@@ -166,8 +166,6 @@ def _checked(home: Home, charter: Charter, why: str, claim: str, scale: str | No
 
 def _with_budget(home: Home, charter: Charter, book: Book, draft: Contract) -> Contract:
     """The draft, with a notice of what its control will do."""
-    from org.lab.spec import digest_of  # it knows `wants`, which knows this module; and controls are rare
-
     draft = replace(draft, seeds=_search_seeds(charter, book, draft, 1))
     digest = digest_of(charter, draft.scale, devices.in_force(home)[0].kind)
     found = controls.plan(draft, book.results.values(), charter, digest)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from org.evidence import judge
-from org.lab import gate, ledger
-from org.records import Charter, RunResult, Stage
+from org.lab import ledger
+from org.records import BANK, Charter, RunResult, Stage
 
 Identity = tuple[str, str, int]  # (tree, setting, seed): two runs of one identity are one run
 
@@ -51,7 +51,7 @@ def wanted(
     bank = charter.home_scale
     for seed in range(1, bank.bank + 1 if bank.name in settings else 1):
         setting = settings[bank.name]
-        found.append(Want(gate.BANK, "baseline", seed, "bank", *base, bank.name, setting, "org", (0, seed)))
+        found.append(Want(BANK, "baseline", seed, "bank", *base, bank.name, setting, "org", (0, seed)))
     for place, contract in enumerate(book.open()):
         if contract.experiment not in steps:
             continue

@@ -13,6 +13,7 @@ from whole import wait_until
 from org.errors import OrgError, Refused
 from org.home import Home
 from org.lab import dispatch, fidelity, follow, gate, ledger, record, stacks
+from org.records import BANK
 from org.world import git, worktrees
 
 pytestmark = pytest.mark.slow  # drives every verb of the gate
@@ -218,7 +219,7 @@ def test_what_lies_in_a_runs_folder_is_no_module_of_the_referee(odd_path, canari
     monkeypatch.setenv("XDG_CACHE_HOME", str(odd_path / "cache"))
     home = small.make_home(odd_path / "home")
     for seed in (1, 2, 3):
-        folder = home.run(f"{gate.BANK}/baseline-s{seed}")
+        folder = home.run(f"{BANK}/baseline-s{seed}")
         folder.mkdir(parents=True)
         for name in ("json.py", "numpy.py", "org.py", "sitecustomize.py"):
             (folder / name).write_text(f"import pathlib; pathlib.Path({str(canaries / name)!r}).touch()\n")

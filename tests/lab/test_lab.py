@@ -17,7 +17,7 @@ from org import files
 from org.errors import BadInput, Refused
 from org.evidence import judge
 from org.lab import dispatch, fidelity, follow, gate, ledger, record, runner, spec, stacks
-from org.records import Verdict
+from org.records import BANK, Verdict
 from org.world import git, process
 
 
@@ -113,7 +113,7 @@ def test_baseline_runs_are_shared_by_experiments(tiny_home, make_seat, edit) -> 
         drive(tiny_home, gate.submit(tiny_home, seat, f"try {value}"))
     runs = [r for r in ledger.read(tiny_home).results.values() if r.arm == "baseline"]
     assert len({(r.tree, r.seed) for r in runs}) == len(runs)
-    assert all(r.experiment == gate.BANK for r in runs)
+    assert all(r.experiment == BANK for r in runs)
 
 
 @pytest.mark.parametrize(

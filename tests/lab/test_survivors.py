@@ -14,9 +14,10 @@ from whole import wait_until
 from org import charter as charters
 from org import files
 from org.home import Home
-from org.lab import dispatch, gate, ledger
+from org.lab import dispatch, ledger
 from org.lab import spec as specs
 from org.lab.wants import Want
+from org.records import BANK
 from org.world import devices, process
 
 
@@ -25,10 +26,10 @@ def begun_and_lost(home: Home, base: tuple[str, str], seed: int) -> str:
     device = devices.in_force(home)[0]
     charter = charters.load(home)
     setting = specs.setting(charter, "tiny", device.kind)
-    want = Want(gate.BANK, "baseline", seed, "bank", *base, "tiny", setting, "org", (0, seed))
-    spec = specs.build(home, charter, base[0], want, [device], 1, f"{gate.BANK}/baseline-s{seed}")
+    want = Want(BANK, "baseline", seed, "bank", *base, "tiny", setting, "org", (0, seed))
+    spec = specs.build(home, charter, base[0], want, [device], 1, f"{BANK}/baseline-s{seed}")
     files.replace_json(home.run(spec.run) / "spec.json", spec.to_dict())
-    row = {"run": spec.run, "experiment": gate.BANK, "device": device.name, "seed": seed, "stage": "bank"}
+    row = {"run": spec.run, "experiment": BANK, "device": device.name, "seed": seed, "stage": "bank"}
     ledger.Ledger(home).append("launch", f"launch:{spec.run}", row)
     return device.name
 
@@ -67,7 +68,7 @@ def test_a_process_without_the_marker_ends_with_its_guard(tiny_home: Home) -> No
     path.write_text(path.read_text().replace("SLEEP_S = 0.0", NAMELESS))
     dispatcher = dispatch.Dispatcher(tiny_home)
     dispatcher.tick()
-    log = tiny_home.run(f"{gate.BANK}/baseline-s1") / "log.txt"
+    log = tiny_home.run(f"{BANK}/baseline-s1") / "log.txt"
     assert wait_until(lambda: log.is_file() and log.read_bytes().endswith(b"\n"))
     orphan = int(log.read_text())
     assert process.identity(orphan)

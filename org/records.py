@@ -280,6 +280,7 @@ class Contract(Record):
     notices: tuple[str, ...] = ()
     backend: str = ""
     created: str = ""
+    code: str = ""  # what the editable files run, in a few digits: equal for the same code in other clothes
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Self:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import ast
 import difflib
+import hashlib
+import json
 import math
 import operator
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +27,7 @@ __all__ = [
     "Derived",
     "SourceError",
     "check_claim",
+    "code_digest",
     "constants",
     "derive",
     "same_code",
@@ -203,6 +207,19 @@ def _counted(text: str, is_python: bool) -> list[str]:
         except (SourceError, RecursionError):
             pass  # a base that does not parse: its lines as they stand
     return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def code_digest(texts: Mapping[str, str], charter: Charter) -> str:
+    """A few digits of what the editable texts run, whatever their comments and layout, as `same_code` compares them. The
+    part before the dash is of the form: digests of another Python or of other editable paths say nothing about this one."""
+    form = [sys.version_info[:2], charter.editable]
+    parts = []
+    for path in sorted(texts):
+        try:
+            parts.append([path, _skeleton(texts[path], set()) if path.endswith(".py") else texts[path]])
+        except SourceError:
+            parts.append([path, texts[path]])
+    return "-".join(hashlib.sha256(json.dumps(part).encode()).hexdigest()[:12] for part in (form, parts))
 
 
 def same_code(base: Mapping[str, str], candidate: Mapping[str, str], charter: Charter) -> bool:

@@ -109,7 +109,7 @@ def out(contracts: Contracts, verdicts: Verdicts) -> dict[str, str]:
     why = {name: f"did not carry to {r.scale} ({r.experiment})" for name, r in fell.items()}
     for name, contract in contracts.items():
         if name not in why and (left := owes(contract, verdicts.get(name), tests.get(name, ()))):
-            why[name] = f"owes a re-test at {' and '.join(left)}, which an intent asks for"
+            why[name] = f"owes a re-test at {' and '.join(left)}, which the org files"
     return why
 
 

@@ -83,9 +83,13 @@ def _submit(
     touched = _touched(home, base_texts, new_texts)
     found = _violations(home, charter, head, tree) + _intent_violations(touched, cites, seat)
     found += _queue_full(charter, book, seat)
+    fell: list[tuple[str, str]] = []
     if not found:
         derived = contracts.derive(base_texts, new_texts, charter)
-        found += _duplicate(home, charter, book, head_tree, tree, new_texts, scale, claim, control, derived)
+        code, question = contracts.code_digest(new_texts, charter), (head_tree, scale, claim, control)
+        same = _same_code(home, charter, book, question, tree, new_texts, derived, code)
+        fell = _fallen(book, same)
+        found += _duplicate(book, same, fell, control)
         found += rules.check_why(why, base_texts, derived)
         others = edits.paths(Path(seat.worktree), ("**/*.py",)) - {e.path for e in git.list_tree(home.record, tree)}
         found += rules.left_behind(base_texts, new_texts, others, charter)
@@ -98,6 +102,8 @@ def _submit(
         raise Refused(
             f"refused: {found[0].message}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""), found
         )
+    if fell:
+        notices.append(f"this code was retracted {_by(fell)}; a win is to carry there before it is stacked")
     commit = git.commit(home.record, tree, [tip], f"{why}\n\nseat: {seat.name}")
     draft = Contract(
         experiment="E????",
@@ -122,10 +128,11 @@ def _submit(
         idea=idea,
         cites=tuple(cites),
         demands=tuple(f"{intent.id}: {intent.demand}" for intent, _ in touched if intent.demand),
-        owed_scales=_owed_scales(home, charter, [intent for intent, _ in touched], scale),
+        owed_scales=_owed_scales(home, charter, [intent for intent, _ in touched], scale, {at for at, _ in fell}),
         notices=tuple(edits.clean(said) for said in notices),
         backend=seat.backend,
         created=files.utc_now(),
+        code=code,
     )
     draft = _with_budget(home, charter, book, draft) if control else draft
     if dry:
@@ -214,10 +221,13 @@ def _intent_violations(
     return found
 
 
-def _owed_scales(home: Home, charter: Charter, touched: list[intents.Intent], scale: str) -> tuple[str, ...]:
-    """In the ladder's order. Raises BadInput for one that the charter does not have or this org is too small for."""
+def _owed_scales(
+    home: Home, charter: Charter, touched: list[intents.Intent], scale: str, fell: set[str]
+) -> tuple[str, ...]:
+    """What the touched intents ask for and where the same code fell before, in the ladder's order. Raises BadInput for one that the charter does not have or this org is too small for."""
     intents.check_scales(touched, charter.scales, home.intents)
-    owed = tuple(name for name in charter.scales if name != scale and any(name in i.scales for i in touched))
+    asked = fell.union(*(i.scales for i in touched))
+    owed = tuple(name for name in charter.scales if name != scale and name in asked)
     for name in owed:
         check_devices(home, charter, name)
     return owed
@@ -231,39 +241,61 @@ def _queue_full(charter: Charter, book: Book, seat: Seat) -> list[Violation]:
     return [Violation("queue", None, None, message)]
 
 
-def _duplicate(
+def _same_code(
     home: Home,
     charter: Charter,
     book: Book,
-    head_tree: str,
+    question: tuple[str, str, str, str],
     tree: str,
     texts: dict[str, str],
-    scale: str,
-    claim: str,
-    control: str,
     derived: contracts.Derived,
-) -> list[Violation]:
-    """The same code was filed before, in this layout or another, with these comments or others. Under another control it
-    is another question."""
-    mine = _turned(derived.knobs)
-    for name, other in book.experiments.items():
+    code: str,
+) -> list[Contract]:
+    """What was filed before with the same code, in this layout or another, with these comments or others. question:
+    baseline's tree, scale, claim and control, since under another of them it is another question."""
+    mine, form = _turned(derived.knobs), code.partition("-")[0]
+    found = []
+    for other in book.experiments.values():
         asked = other.baseline_tree, other.scale, other.claim, other.control
-        if asked != (head_tree, scale, claim, control) or _turned(other.knobs) != mine:
+        if asked != question or _turned(other.knobs) != mine:
             continue
-        if other.tree != tree and not contracts.same_code(texts_of(home, charter, other.tree), texts, charter):
-            continue
-        verdict = book.verdicts.get(name)
+        is_same = other.tree == tree or other.code == code
+        if not is_same and other.code.partition("-")[0] != form:  # of a time before the digest, or of another form
+            is_same = contracts.same_code(texts_of(home, charter, other.tree), texts, charter)
+        if is_same:
+            found.append(other)
+    return found
+
+
+def _duplicate(book: Book, same: list[Contract], fell: list[tuple[str, str]], control: str) -> list[Violation]:
+    """The same code was filed before, and may not be again. What the org lost may be; and what was retracted, once."""
+    for other in same:
+        name = other.experiment
+        verdict, gone = book.verdicts.get(name), book.retracted.get(name)
         if verdict is not None and verdict.outcome == "lost":
             continue  # the org's fault: it may be filed again
+        if gone is not None and len(fell) < 2:
+            continue
         article = "" if verdict and verdict.outcome == "invalid" else "a "
         said = "is being measured" if verdict is None else f"was {article}{verdict.outcome}"
         if verdict and verdict.effect is not None and verdict.se is not None:
             said += f" ({verdict.effect:+.4f} ± {verdict.se:.4f})"
+        back = f" (retracted {_by(fell)})" if gone is not None else ""
         is_unequal = verdict is not None and matching.CONTROL in " ".join(verdict.reasons)
         then = matching.CONTROL if is_unequal and not control else "try another"
-        message = f"this very configuration {said} as {name} of {other.seat}: {other.description}; {then}"
+        message = f"this very configuration {said} as {name}{back} of {other.seat}: {other.description}; {then}"
         return [Violation("duplicate", None, None, message)]
     return []
+
+
+def _fallen(book: Book, same: list[Contract]) -> list[tuple[str, str]]:
+    """(scale, re-test) of every time this code was retracted."""
+    gone = [book.retracted[c.experiment] for c in same if c.experiment in book.retracted]
+    return list(dict.fromkeys((str(row.get("scale")), str(row.get("experiment"))) for row in gone))
+
+
+def _by(fell: list[tuple[str, str]]) -> str:
+    return " and ".join(f"at {scale} by {retest}" for scale, retest in fell)
 
 
 def _turned(knobs: tuple[KnobChange, ...]) -> set[tuple[str, str]]:

@@ -9,13 +9,15 @@ import click
 
 from org.cli.verb import Call, as_json, pass_call, print_json, say, tell, verb
 from org.errors import BadInput, Refused
+from org.evidence.contract import GAINS
+from org.evidence.control import CONTROLS
 from org.home import Home, check_experiment
 
 if TYPE_CHECKING:
     from org.records import Contract, Verdict
 
 SHOWN = ("outcome", "tier", "claim", "effect", "se", "z", "n", "matched_on", "trust", "reasons")
-AXES = "lines, step_s, vram_mb or compile_s"
+AXES = f"{', '.join(GAINS[:-1])} or {GAINS[-1]}"
 
 
 @verb(
@@ -32,7 +34,7 @@ AXES = "lines, step_s, vram_mb or compile_s"
 @click.option("--cites", multiple=True, metavar="INTENT", help="A touched intent; may be given several times.")
 @click.option(
     "--control",
-    type=click.Choice(["flops"]),
+    type=click.Choice(CONTROLS),
     help="The same change, its budget cut until both arms spend the same FLOPs. Can be verified; moves no head.",
 )
 @click.option("--scale", metavar="NAME", help="A scale of the charter; default: the one the search happens at.")
@@ -183,7 +185,13 @@ def document(home: Home, contract: Contract, verdict: Verdict | None) -> dict[st
         "violations": [],
         "verdict": verdict_row(verdict),
         "runs": [r.to_dict() for r in rows],
+        **_told(contract),
     }
+
+
+def _told(contract: Contract) -> dict[str, list[str]]:
+    """What a person reads below the experiment's name."""
+    return {name: list(getattr(contract, name)) for name in ("notices", "demands", "owed_scales")}
 
 
 def verdict_row(verdict: Verdict | None) -> dict[str, Any] | None:
@@ -200,7 +208,8 @@ def _listener(contract: Contract, is_json: bool) -> Callable[[str], None]:
 
 def _print_dry(contract: Contract, is_json: bool) -> None:
     if is_json:
-        print_json({"experiment": None, "violations": [], "verdict": None, "runs": [], "contract": contract.to_dict()})
+        none: dict[str, Any] = {"experiment": None, "violations": [], "verdict": None, "runs": []}
+        print_json({**none, **_told(contract), "contract": contract.to_dict()})
         return
     from org.files import dump_yaml
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from tiny import STATUS_SEAT
 
-from org import charter
+from org import charter, files
 from org.cli import main, view
 from org.cli.init import derive
 from org.home import Home
+from org.lab import record
+from org.world import git
 
 from .conftest import Cli
 
@@ -56,7 +58,7 @@ def test_a_person_runs_an_experiment_with_no_org_running(
     assert dry["experiment"] is None
     assert dry["contract"]["knobs"][0]["new"] == 0.04
     done = cli("run", "-m", "the best rate", "--expect", "-0.08", "--json").json
-    assert set(done) == {"experiment", "violations", "verdict", "runs"}
+    assert set(done) == {"experiment", "violations", "verdict", "runs", "notices", "demands", "owed_scales"}
     assert done["experiment"] == "E0001"
     assert set(done["verdict"]) == VERDICT
     assert (done["verdict"]["outcome"], done["verdict"]["tier"]) == ("win", "tentative")
@@ -91,6 +93,25 @@ def test_a_person_runs_an_experiment_with_no_org_running(
     assert {mark["kind"] for mark in audit.json["marks"]} == {"contradicted"}
     assert cli("stack", "main", "--no-wait", "--json").json["members"] == ["E0001"]
     assert cli("stack", "main", "--no-wait", "--json").json["experiment"] is None
+
+
+def test_the_document_says_what_a_person_reads(cli: Cli, tiny_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    rungs = "  tiny: {steps: 10, bank: 3, deadline_s: 30}\n"
+    text = tiny_home.charter.read_text()
+    tiny_home.charter.write_text(text.replace(rungs, f"{rungs}  demo: {{steps: 20, bank: 3, deadline_s: 30}}\n"))
+    watched = {"id": "steps", "path": "train.py", "anchor": "MATRIX_LR", "why": "w", "status": "settled"}
+    tiny_home.intents.write_text(files.dump_yaml([{**watched, "demand": "both forms", "scales": ["demo"]}]))
+    monkeypatch.chdir(tiny_home.root)
+    cli("seat", "me")
+    turn(tiny_home, "me", "MATRIX_LR", "0.04")
+    head, tree = record.program_head(tiny_home, "main")
+    later = git.commit(tiny_home.record, tree, [head], "the head moved")
+    git.update_ref(tiny_home.record, record.main_ref("main"), later)
+    arguments = ("--seat", "me", "run", "-m", "the best rate", "--cites", "steps", "--json")
+    for done in (cli(*arguments, "--dry").json, cli(*arguments, "--no-wait").json):
+        assert ["the head of main moved" in notice for notice in done["notices"]] == [True]
+        assert done["demands"] == ["steps: both forms"]
+        assert done["owed_scales"] == ["demo"]
 
 
 def test_a_crash_is_exit_5_and_a_scratch_try_leaves_no_line(

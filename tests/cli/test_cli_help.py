@@ -12,6 +12,8 @@ import pytest
 
 from org.cli import main
 from org.cli.verb import Verb
+from org.evidence.contract import GAINS
+from org.evidence.control import CONTROLS
 from org.home import Home
 
 from .conftest import Cli
@@ -43,6 +45,12 @@ def test_help_ends_with_examples_that_parse(cli: Cli, name: str) -> None:
         with command.make_context(name, list(rest[1:]), resilient_parsing=False):
             pass
     assert done.out.rstrip().splitlines()[-1].strip() == command.examples[-1]
+
+
+def test_the_help_of_run_names_every_axis_and_control(cli: Cli) -> None:
+    words = " ".join(cli("run", "--help").out.split())
+    assert f"{', '.join(GAINS[:-1])} or {GAINS[-1]}" in words
+    assert f"[{'|'.join(CONTROLS)}]" in words
 
 
 def test_the_list_of_verbs_loads_none_of_them() -> None:

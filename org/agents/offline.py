@@ -173,6 +173,8 @@ class Junior(Brain):
             self._filed(chosen, reply, origin)
 
         idea = self.ideas.get(chosen.knob.name)
+        if idea and not any(self.home.ideas.glob(f"{idea}-*.md")):
+            idea = None  # a letter named it, and nobody wrote it down
         args = ["run", "--no-wait", "--json", "-m", why, f"--expect={chosen.expect:g}"]
         self.calls.add(*args, *(["--idea", idea] if idea else []), done=done)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from org import charter as charters
 from org import files
-from org.errors import BadInput, Refused
+from org.errors import BadInput, Refused, did_you_mean
 from org.evidence import contract as contracts
 from org.evidence import control as controls
 from org.evidence import matching, rules
@@ -47,6 +47,7 @@ def submit(
     `flops` gives the candidate the budget that spends the baseline's FLOPs."""
     charter = charters.load(home)
     why = _checked(home, charter, why, claim, scale, control)
+    _check_named(home, idea, cites)
     with filing(home):
         return _submit(home, charter, seat, why, expect, claim, idea, cites, scale or charter.scale, dry, control)
 
@@ -169,6 +170,21 @@ def _checked(home: Home, charter: Charter, why: str, claim: str, scale: str | No
     if control and claim == "no-worse:flops":
         raise BadInput("at equal FLOPs no FLOPs can be gained; leave out --control, or claim another axis")
     return why
+
+
+def _check_named(home: Home, idea: str | None, cites: tuple[str, ...]) -> None:
+    """BadInput for an idea without a page or an intent that is not in the registry: nobody would find it again."""
+    known = [intent.id for intent in intents.load(home.intents)] if cites and home.intents.is_file() else []
+    for name in cites:
+        if name not in known:
+            there = f"{home.intents} has {', '.join(known) or 'none'}"
+            raise BadInput(f"--cites '{name:.60}': there is no such intent{did_you_mean(name, known)}; {there}")
+    if idea is None:
+        return
+    pages = [page.name.partition("-")[0] for page in home.ideas.glob("I*-*.md")]
+    if idea not in pages:
+        how = "`org idea` lists them, and `org idea TEXT` writes one down"
+        raise BadInput(f"--idea '{idea:.60}': there is no such idea{did_you_mean(idea, pages)}; {how}")
 
 
 def _with_budget(home: Home, charter: Charter, book: Book, draft: Contract) -> Contract:

@@ -18,7 +18,7 @@ from org.errors import BadInput, OrgError, Refused
 from org.evidence import ladder
 from org.lab import dispatch, fidelity, follow, gate, intents, ledger, promotions, stacks
 from org.records import PERSON
-from org.team import letters
+from org.team import ideas, letters
 
 GOOD = ("MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
 RUNGS = "  tiny: {steps: 10, bank: 3, deadline_s: 30}\n"
@@ -83,6 +83,36 @@ def filed_page(home, make_seat, edit) -> dict:
     contract = gate.submit(home, seat, "why", cites=("careful-steps",))
     assert fidelity.problems(home) == []
     return files.read_yaml(home.contract(contract.experiment))
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        (
+            {"cites": ("careful-step",)},
+            r"'careful-step': there is no such intent \(did you mean 'careful-steps'\?\); .*",
+        ),
+        ({"cites": ("careful-steps", "nonsense")}, r"'nonsense': there is no such intent; .* has careful-steps$"),
+        ({"idea": "I9999"}, r"'I9999': there is no such idea; .*`org idea TEXT`"),
+        ({"idea": "I0002"}, r"did you mean 'I0001'"),
+        ({"idea": "a longer warmdown"}, r"there is no such idea"),
+    ],
+)
+def test_what_nobody_wrote_down_is_not_cited(watched, make_seat, edit, named: dict, said: str) -> None:
+    assert ideas.add(watched, "larger steps", "human") == "I0001"
+    seat = make_seat()
+    edit(seat, *GOOD)
+    with pytest.raises(BadInput, match=said) as caught:
+        gate.submit(watched, seat, "why", **{"cites": ("careful-steps",), **named})
+    assert "\n" not in str(caught.value)
+    assert gate.submit(watched, seat, "why", cites=("careful-steps",), idea="I0001", dry=True).idea == "I0001"
+
+
+def test_without_a_registry_nothing_can_be_cited(tiny_home, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, *GOOD)
+    with pytest.raises(BadInput, match=r"there is no such intent; .*yaml has none"):
+        gate.submit(tiny_home, seat, "why", cites=("careful-steps",))
 
 
 def test_what_is_not_touched_asks_for_nothing(watched, make_seat, edit) -> None:

@@ -41,10 +41,11 @@ def state(verdict: Verdict | None) -> State:
 def retests(contracts: Contracts, verdicts: Verdicts) -> dict[str, list[Retest]]:
     """By the experiment they are of, and by every other one of the same claim; oldest first."""
     found: dict[str, list[Retest]] = {}
+    tests = _tests_alone(contracts, verdicts)
     for name, contract in contracts.items():
         if contract.promotes:
             one = Retest(name, contract.promotes, contract.scale, state(verdicts.get(name)))
-            for same in same_claim(contracts, verdicts, contract.promotes):
+            for same in _same_claim(contracts, tests, contract.promotes):
                 found.setdefault(same, []).append(one)
     return found
 
@@ -52,14 +53,22 @@ def retests(contracts: Contracts, verdicts: Verdicts) -> dict[str, list[Retest]]
 def same_claim(contracts: Contracts, verdicts: Verdicts, name: str) -> tuple[str, ...]:
     """`name`, and where it was verified alone that verification, or what it verifies alone: one claim under two ids, so
     that what falls as one of them is not kept as the other."""
+    return _same_claim(contracts, _tests_alone(contracts, verdicts), name)
+
+
+def _same_claim(contracts: Contracts, tests: Mapping[str, Sequence[str]], name: str) -> tuple[str, ...]:
     contract = contracts.get(name)
     alone = contract.members if contract is not None and len(contract.members) == 1 else ()
-    tests = [
-        other
-        for other, c in contracts.items()
-        if c.stage == "verify" and c.members == (name,) and (v := verdicts.get(other)) and v.outcome in KEPT
-    ]
-    return tuple(dict.fromkeys([name, *alone, *tests]))
+    return tuple(dict.fromkeys([name, *alone, *tests.get(name, ())]))
+
+
+def _tests_alone(contracts: Contracts, verdicts: Verdicts) -> dict[str, list[str]]:
+    """Experiment -> the verifications of it alone that kept it."""
+    found: dict[str, list[str]] = {}
+    for name, c in contracts.items():
+        if c.stage == "verify" and len(c.members) == 1 and (v := verdicts.get(name)) and v.outcome in KEPT:
+            found.setdefault(c.members[0], []).append(name)
+    return found
 
 
 def runs(rules: Rules, verdict: Verdict) -> int:

@@ -50,6 +50,9 @@ def series(
     runs = list(results)
     held = _held(runs)
     by_run = {run.run: run for run in runs}
+    made_for: dict[str, list[RunResult]] = {}
+    for run in runs:
+        made_for.setdefault(run.experiment, []).append(run)
     points: list[Point] = []
     if baseline is not None:
         bank = [run for run in runs if run.stage == "bank"]
@@ -58,7 +61,7 @@ def series(
     for name, verdict in verdicts.items():
         if not is_on_the_curve(contracts.get(name), scale):
             continue
-        own = [r for r in runs if r.experiment == name]
+        own = made_for.get(name)
         rested = [by_run[r] for r in verdict.runs if r in by_run]
         seen = own or rested
         at = max((held[r.run] for r in seen), default=points[-1].device_s if points else 0.0)

@@ -108,6 +108,7 @@ class Book:
         self.org: list[dict[str, Any]] = []  # launches and stops of the organisation
         self.kept: tuple[str | None, dict[str, str]] | None = None  # what the record holds, when last looked at
         self.table: dict[tuple[str, bool], str] = {}  # rows of results.tsv, made so far
+        self._out: tuple[int, dict[str, str]] | None = None  # `out` of so many rows
 
     def open(self) -> list[Contract]:
         """Experiments without a verdict, oldest first: the queue is computed from these."""
@@ -152,7 +153,9 @@ class Book:
 
     def out(self) -> dict[str, str]:
         """Tentative wins that are not stacked or verified -> why not."""
-        return ladder.out(self.experiments, self.verdicts)
+        if self._out is None or self._out[0] != len(self.rows):
+            self._out = len(self.rows), ladder.out(self.experiments, self.verdicts)
+        return self._out[1]
 
     def _retract(self, row: dict[str, Any]) -> None:
         self.retracted = {**{str(name): row for name in row["retracts"]}, **self.retracted}

@@ -179,3 +179,28 @@ def test_a_crash_there_is_the_candidates_and_a_broken_baseline_is_nobodys() -> N
     assert isinstance(crashed, Verdict) and ladder.state(crashed) == "fell"
     broken = judge.next_step(RETEST, [replace(base[0], status="crash", metric=None), *cand], CHARTER)
     assert isinstance(broken, Verdict) and ladder.state(broken) == "lost"
+
+
+class Walked(dict):
+    """Counts how often all of it is looked through."""
+
+    walks = 0
+
+    def items(self):
+        self.walks += 1
+        return super().items()
+
+
+def test_the_ledger_is_looked_through_as_often_with_many_retests_as_with_one() -> None:
+    walks = []
+    for count in (1, 40):
+        names = [f"E{i}" for i in range(count)]
+        known = Walked({name: contract(name) for name in names})
+        for name in names:
+            known[f"{name}v"] = contract(f"{name}v", stage="verify", members=(name,))
+            known[f"{name}p"] = contract(f"{name}p", stage="promote", promotes=name, scale="demo")
+        tests = ladder.retests(known, {name: verdict(name) for name in known})
+        assert [r.experiment for r in tests["E0v"]] == [r.experiment for r in tests["E0"]] == ["E0p"]
+        assert len(tests) == 2 * count
+        walks.append(known.walks)
+    assert walks[0] == walks[1]

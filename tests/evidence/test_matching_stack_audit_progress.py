@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -257,3 +259,26 @@ def test_best_so_far_follows_the_metrics_direction() -> None:
     higher = progress.series(verdicts, runs.results, 2.0, Metric("core", "higher"))
     assert [value for _, value in higher.best_steps] == [2.0, 2.5]
     assert [value for _, value in progress.series(verdicts, runs.results, 2.0, Metric()).best_steps] == [2.0]
+
+
+class Compared(str):
+    """Counts how often it is held against another name."""
+
+    count = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.count += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_the_runs_are_sorted_out_once_however_many_verdicts_there_are() -> None:
+    charter, task = orgbench.charter_for(8), Surrogate({"c": -0.1}, 0.0125)
+    seeds = orgbench.bank(task, charter)
+    verdict = orgbench.settle(task, orgbench.contract_for("E0001", "c", seeds, "search"), charter)
+    names = [f"E{i:04d}" for i in range(1, 101)]
+    made = [replace(task.results[-1], run=f"{n}/candidate-s1", experiment=Compared(n)) for n in names]
+    course = progress.series({n: replace(verdict, experiment=n) for n in names}, made, 2.0, Metric())
+    assert len(course.points) == 101
+    assert Compared.count < 10 * len(names), "not each verdict with each run"

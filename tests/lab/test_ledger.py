@@ -247,3 +247,15 @@ def test_wins_are_known_without_parsing_their_lines(measured: Home) -> None:
         }
     )
     assert lazy.wins, "the fixture has a win"
+
+
+def test_what_is_out_is_worked_out_once_for_each_line(measured: Home, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(ledger.ladder, "out", lambda *known: asked.append(known) or {})
+    book = ledger.read(measured)
+    for _ in range(3):
+        book.out()
+    assert len(asked) == 1
+    book.add({"kind": "org", "key": "org:later"})
+    book.out()
+    assert len(asked) == 2

@@ -6,12 +6,10 @@ Git is asked only which files are tracked or not ignored; storing them is `world
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from org.errors import BadInput
 from org.world import gitcall
-from org.world.git import Content
 from org.world.gitcall import GitError
 
 MAX_FILE_BYTES = 5 * 1024 * 1024
@@ -44,14 +42,6 @@ def import_folder(path: Path) -> dict[str, bytes]:
             raise BadInput(f"{path} holds more than 64 MB of files; name the folder of the code alone")
         files[name] = place.read_bytes()
     return files
-
-
-def with_modes(path: Path, files: Mapping[str, bytes]) -> dict[str, Content]:
-    """`files` as read from the folder `path`, for write_tree: those executable on disk stay so."""
-    return {
-        name: (data, "100755") if os.access(path / name, os.X_OK) else data  # as root too: some x bit must be set
-        for name, data in files.items()
-    }
 
 
 def _listed(path: Path) -> list[str]:

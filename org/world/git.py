@@ -79,14 +79,6 @@ def _is_precious(git_dir: Path) -> bool:
     return config.is_file() and b"preciousobjects" in config.read_bytes().lower()
 
 
-def is_repository(path: Path) -> bool:
-    """Whether `path` lies in a git work tree or is a bare repository."""
-    return (
-        path.is_dir()
-        and gitcall.run(["-C", str(path.absolute()), "rev-parse", "--git-dir"], accept=(0, 128)).returncode == 0
-    )
-
-
 def head_commit(path: Path) -> str | None:
     """The commit checked out at `path`; None outside a repository and before the first commit."""
     if not path.is_dir():
@@ -246,12 +238,6 @@ def list_refs(git_dir: Path, prefix: str) -> dict[str, str]:
     return {name: sha for sha, name in pairs}
 
 
-def merge_base(git_dir: Path, a: str, b: str) -> str | None:
-    """The best common ancestor, or None for unrelated histories."""
-    done = gitcall.call(git_dir, "merge-base", "--end-of-options", rev(a), rev(b), accept=(0, 1))
-    return done.stdout.decode().strip() or None
-
-
 def is_ancestor(git_dir: Path, older: str, newer: str) -> bool:
     """Whether `newer` contains `older`."""
     arguments = ["merge-base", "--is-ancestor", "--end-of-options", rev(older), rev(newer)]
@@ -383,12 +369,6 @@ def diff_names(git_dir: Path, a: str, b: str) -> list[tuple[str, str]]:
     out = gitcall.output(git_dir, *arguments, "--end-of-options", rev(a), rev(b))
     fields = [os.fsdecode(field) for field in out.split(b"\0")[:-1]]
     return list(zip(fields[::2], fields[1::2], strict=True))
-
-
-def diff_text(git_dir: Path, a: str, b: str) -> str:
-    """The patch from `a` to `b` as text; bytes that are not UTF-8 become replacement characters."""
-    arguments = ["diff-tree", "-p", "-r", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color"]
-    return gitcall.output(git_dir, *arguments, "--end-of-options", rev(a), rev(b)).decode(errors="replace")
 
 
 # --- fetching ----------------------------------------------------------------------------------------------------

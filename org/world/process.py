@@ -183,15 +183,6 @@ def spawn_detached(argv: list[str], env: dict[str, str], cwd: Path, log: Path, p
     return int(text)
 
 
-def cpu_seconds(pid: int) -> float:
-    """User plus system time of one process so far; 0.0 when it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - names only, the hot path
 

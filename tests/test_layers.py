@@ -12,7 +12,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-GROUND = {"org", "org.errors", "org.failpoint", "org.files", "org.home", "org.records", "org.charter", "org.schema"}
+GROUND = {
+    "org",
+    "org.errors",
+    "org.failpoint",
+    "org.files",
+    "org.home",
+    "org.records",
+    "org.charter",
+    "org.schema",
+    "org.words",
+}
 # also without gitcall: the rooms above say what they want of a repository, world.git and its neighbours how to ask git
 WORLD_BUT_TMUX = {
     "org.world.git",

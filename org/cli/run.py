@@ -9,9 +9,8 @@ import click
 
 from org.cli.verb import Call, as_json, pass_call, print_json, say, tell, verb
 from org.errors import BadInput, Refused
-from org.evidence.contract import GAINS
-from org.evidence.control import CONTROLS
 from org.home import Home, check_experiment
+from org.words import CONTROLS, GAINS
 
 if TYPE_CHECKING:
     from org.records import Contract, Verdict

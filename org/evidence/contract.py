@@ -20,6 +20,7 @@ from typing import Any
 from org.errors import BadInput, did_you_mean
 from org.evidence.comments import strip_docstrings
 from org.records import Charter, KnobChange
+from org.words import GAINS
 
 __all__ = [
     "GAINS",
@@ -32,9 +33,6 @@ __all__ = [
     "derive",
     "same_code",
 ]
-
-# What a `no-worse:AXIS` claim may name as gained. Less is better on every one of them.
-GAINS = ("lines", "step_s", "train_s", "total_s", "first_step_s", "compile_s", "vram_mb", "params", "flops")
 
 
 class SourceError(ValueError):

@@ -15,7 +15,6 @@ from org.evidence import judge, matching
 from org.evidence.judge import Budget, More
 from org.records import KEPT, Charter, Contract, Outcome, RunResult, Scale, Verdict
 
-CONTROLS = ("flops",)  # what `org run --control` may name
 PROBE = "probe"  # the arm of a short run that counts FLOPs: listed like any launch, an arm of no verdict
 PROBE_PART = 20  # of the scale's steps
 STRETCH = 4.0  # a budget never grows beyond: FLOPs are what the code printed, and seconds are real

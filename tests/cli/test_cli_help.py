@@ -12,9 +12,8 @@ import pytest
 
 from org.cli import main
 from org.cli.verb import Verb
-from org.evidence.contract import GAINS
-from org.evidence.control import CONTROLS
 from org.home import Home
+from org.words import CONTROLS, GAINS
 
 from .conftest import Cli
 

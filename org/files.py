@@ -56,8 +56,10 @@ def replace(path: Path, content: str | bytes) -> None:
             file.write(data)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails names no file
         raise
 
 
@@ -94,9 +96,12 @@ def append_line(path: Path, line: str, sync: bool = False) -> None:
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             data = b"\n" + data
         if os.write(descriptor, data) != len(data):
-            raise OSError(f"short write to {path}: is the disk full?")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if sync:
             os.fsync(descriptor)
+    except OSError as error:
+        error.filename = str(path)  # a write that fails names no file
+        raise
     finally:
         os.close(descriptor)
 

@@ -46,3 +46,16 @@ def test_a_lock_that_is_held_is_refused_at_once(odd_path: Path) -> None:
     with files.locked(lock), pytest.raises(Busy, match="lock"), files.locked(lock, wait=False):
         pass
     assert not files.is_locked(lock)
+
+
+def test_a_write_that_finds_the_disk_full_names_its_file(odd_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("only Linux has a device that is always full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        files.append_line(full, "x")
+    assert caught.value.filename == str(full)
+    monkeypatch.setattr(files.tempfile, "mkstemp", lambda **where: (os.open(full, os.O_WRONLY), str(odd_path / ".x")))
+    with pytest.raises(OSError, match="No space left") as caught:
+        files.replace(odd_path / "page", "x")
+    assert caught.value.filename == str(odd_path / "page")

@@ -9,6 +9,7 @@ import errno
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -93,14 +94,15 @@ def org(ctx: click.Context, home: str | None, seat: str | None, version: bool) -
 
         print(f"org {__version__}")
         ctx.exit()
-    ctx.obj = Call(home, seat)
+    known = ctx.ensure_object(Call)
+    known.home_option, known.seat_option = home, seat
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())
 
 
-# What is wrong with a place that somebody named, or with its disk: no bug of ours.
+# What is wrong with a place that somebody named: no bug of ours. A full disk is not, either.
 PLACES = (
-    errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR,
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR,
 )  # fmt: skip
 
 
@@ -113,8 +115,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def call(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit code; every expected error is one line on stderr."""
+    known = Call()
     try:
-        done: Any = org.main(args=arguments, prog_name="org", standalone_mode=False)
+        done: Any = org.main(args=arguments, prog_name="org", standalone_mode=False, obj=known)
         sys.stdout.flush()
         return done if isinstance(done, int) else 0
     except click.UsageError as error:
@@ -129,9 +132,22 @@ def call(arguments: list[str] | None = None) -> int:
         if error.errno == errno.EPIPE:  # the reader left, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(_full(error, known), 1)
         if error.errno in PLACES:
             return _fail(f"{error.filename or 'the home'}: {error.strerror}", 1)
         raise
+
+
+def _full(error: OSError, known: Call) -> str:
+    """The place that could not be written, the file system it is on, and what to do. Where the system named no place it
+    is the home."""
+    try:
+        place = Path(error.filename) if error.filename else known.home.root
+    except OrgError:
+        place = Path.cwd()
+    there = next((p for p in (place.absolute(), *place.absolute().parents) if os.path.ismount(p)), Path("/"))
+    return f"{place}: {error.strerror} (file system {there}); make room and run it again"
 
 
 def _hint(error: click.UsageError) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 from pathlib import Path
@@ -235,3 +237,20 @@ def test_json_errors_go_to_stderr_and_refusals_keep_their_document(
     assert done.json["experiment"] is None
     assert done.json["violations"]
     assert one_line(done.err).startswith("org: refused: ")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_full_disk_names_the_place_and_what_to_do(
+    cli: Cli, tiny_home: Home, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    def full(path: Path, content: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *([str(path)] if named else []))
+
+    monkeypatch.setattr("org.files.replace", full)
+    for arguments in (["--home", tiny_home.root, "idea", "x"], ["idea", "x", "--home", tiny_home.root]):
+        done = cli(*arguments)
+        place = tiny_home.ideas if named else tiny_home.root
+        assert one_line(done.err).startswith(f"org: {place}")
+        mount = next(p for p in tiny_home.root.parents if os.path.ismount(p))
+        assert done.err.endswith(f": No space left on device (file system {mount}); make room and run it again\n")
+        assert done.code == 1

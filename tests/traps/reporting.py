@@ -222,4 +222,11 @@ KNOWN_MISSED = [
         "without a referee: a run that works as long as the baseline and prints a slightly better number",
         "nothing but the code saw the number; every line and table says `reported`, and a charter with a referee closes it",
     ),
+    KnownMiss(
+        "seconds-saved-by-not-working",
+        FAMILY,
+        "without a referee: a claim that gains seconds, by a run that leaves out up to three quarters of its work and prints "
+        "what the whole of it would have come to",
+        "a run that is honestly faster looks the same to the processor's count; a frozen file that prints the metric closes it",
+    ),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import random
@@ -129,6 +130,14 @@ def read_plain(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
         return os.read(descriptor, most)
     finally:
         os.close(descriptor)
+
+
+def digest(path: Path) -> str:
+    """First 16 hex digits of a file's sha256; "" where there is none to read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def read_json(path: Path) -> Any:

@@ -102,6 +102,11 @@ class Home:
         return self.comms / "ledger.tip"
 
     @property
+    def ledger_kept(self) -> Path:
+        """How many lines the record was given and in which commit: a copy there that is moved back or removed is missed."""
+        return self.comms / "ledger.kept"
+
+    @property
     def ledger_torn(self) -> Path:
         """Half-written lines that were set aside, one a line."""
         return self.comms / "ledger.torn"

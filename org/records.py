@@ -5,9 +5,12 @@ Times are UTC ISO-8601 text in files; durations are monotonic seconds as float; 
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 PERSON = "person"  # the backend of a seat without a program: a person or a script works there
 BANK = "E0000"  # the experiment whose runs are the base's own
@@ -36,6 +39,48 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    @classmethod
+    def misfit(cls, row: Mapping[str, Any]) -> str:
+        """Why `row`, as JSON holds it, is none of these: a field that is missing or of another type; "" when it is one."""
+        for name, is_needed, fits in _checks(cls):  # type: ignore[arg-type]
+            if name in row:
+                if not fits(row[name]):
+                    return f"its {name} cannot be {row[name]!r:.60}"
+            elif is_needed:
+                return f"it has no {name}"
+        return ""
+
+
+@functools.cache
+def _checks(cls: type) -> list[tuple[str, bool, Callable[[Any], bool]]]:
+    """(field, whether it has no default, what its value has to pass), worked out once a class."""
+    hints = get_type_hints(cls)
+    return [(f.name, f.default is MISSING and f.default_factory is MISSING, _check(hints[f.name])) for f in fields(cls)]
+
+
+def _check(hint: Any) -> Callable[[Any], bool]:
+    """Whether a value from JSON may stand in a field of this type: a list is a tuple there, an int a float."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return lambda value: True
+    if origin is Literal:
+        return lambda value: isinstance(value, str) and value in parts
+    if origin in (Union, types.UnionType):
+        ways = [_check(part) for part in parts]
+        return lambda value: any(fits(value) for fits in ways)
+    if origin in (list, tuple):
+        each = _check(parts[0])
+        return lambda value: isinstance(value, list | tuple) and all(map(each, value))
+    if origin is dict:
+        worth = _check(parts[1])
+        return lambda value: isinstance(value, dict) and all(map(worth, value.values()))
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return lambda value: isinstance(value, dict) and not hint.misfit(value)
+    if hint in (int, float):
+        plain = int if hint is int else (int, float)
+        return lambda value: isinstance(value, plain) and not isinstance(value, bool)
+    return lambda value: isinstance(value, hint)
 
 
 # --- the charter -------------------------------------------------------------------------------------------------
@@ -208,6 +253,7 @@ class RunResult(Record):
     started: str | None = None
     ended: str | None = None
     probes: dict[str, Any] = field(default_factory=dict)
+    log: str = ""  # digest of log.txt when the run ended; "" where nobody saw that end
     protocol: int = PROTOCOL
 
     @property

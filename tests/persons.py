@@ -104,6 +104,7 @@ class Work:
     def _file(self, writer: ledger.Ledger, contract: Contract, effect: float, tier: str, trust: str) -> str:
         name = contract.experiment
         files.replace(self.home.contract(name), files.dump_yaml(contract.page()))
+        git.update_ref(self.home.record, f"refs/org/experiments/{name}", contract.commit)
         writer.append("experiment", f"experiment:{name}", contract.to_dict())
         verdict = Verdict(
             name, "win", tier, "better", effect, 0.0041, 17.4, 4, "tokens", trust, ("beats it",), (), expect=-0.06

@@ -155,13 +155,13 @@ def _size(folder: Path) -> int:
 def _record(home: Home) -> str:
     from org.lab import fidelity, ledger
 
-    if not home.ledger.is_file():
-        return "no run yet"
     problems = fidelity.problems(home)
     if problems:
         raise OrgError(
             f"{len(problems)} problems, first line {problems[0]['line']}: {problems[0]['what']}; `org results --check`"
         )
+    if not home.ledger.is_file():
+        return "no run yet"
     return f"{len(ledger.read(home).rows)} ledger lines agree with the record and the result files"
 
 

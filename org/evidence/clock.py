@@ -32,12 +32,12 @@ class Held:
     total_s: float
 
 
-def problems(rows: Sequence[Mapping[str, Any]]) -> list[Problem]:
-    """What cannot be true of `rows`, the ledger's lines in their order; naming lines."""
+def problems(rows: Sequence[Mapping[str, Any]], numbers: Sequence[int] | None = None) -> list[Problem]:
+    """What cannot be true of `rows`, the ledger's lines in their order; naming lines. numbers: theirs, else 1 and on."""
     held: dict[str, list[Held]] = {}
     found: list[Problem] = []
     ended: dict[str, float] = {}
-    for line, row in enumerate(rows, 1):
+    for line, row in zip(numbers or range(1, len(rows) + 1), rows, strict=True):
         if row.get("kind") == "result":
             found += _of_a_result(line, row)
             end = seconds(row.get("ended"))
@@ -50,6 +50,18 @@ def problems(rows: Sequence[Mapping[str, Any]]) -> list[Problem]:
         found += _overlaps(device, runs)
         found += _sums(device, runs)
     return sorted(found)
+
+
+def unmeasured(rows: Sequence[Mapping[str, Any]], numbers: Sequence[int] | None = None) -> list[Problem]:
+    """Those of `problems` that no clock explains: a verdict rests on a run that no line before it measured."""
+    found: list[Problem] = []
+    known: dict[str, float] = {}
+    for line, row in zip(numbers or range(1, len(rows) + 1), rows, strict=True):
+        if row.get("kind") == "result":
+            known[str(row.get("run"))] = -math.inf
+        elif row.get("kind") in ("verdict", "credit"):
+            found += _of_a_verdict(line, row, known)
+    return found
 
 
 def seconds(text: Any) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from org import charter as charters
 from org import files
 from org.failpoint import failpoint
 from org.home import Home
@@ -10,7 +11,7 @@ from org.records import KEPT
 from org.world import git
 
 BRANCH = "refs/heads/ledger"
-PART = 256  # lines of one file of the copy in the record: a verdict there costs the same whatever came before
+PART = 256  # lines of one file of the copy in the record: a verdict costs it one such file, whatever came before
 TSV_COLUMNS = (
     "commit",
     "metric",
@@ -25,17 +26,16 @@ TSV_COLUMNS = (
 )
 
 
-def commit(home: Home, book: Book, metric: str = "metric") -> None:
-    """Render results.tsv and commit it with the ledger to the record's branch `ledger`. Safe to repeat."""
-    table = tsv(book, metric)
-    files.replace(home.results_tsv, table)
+def commit(home: Home, book: Book, metric: str | None = None) -> None:
+    """Render results.tsv, and commit the ledger to the record's branch `ledger`. Safe to repeat."""
+    files.replace(home.results_tsv, tsv(book, metric or metric_of(home, book)))
     failpoint("commit.table")
     with files.locked(home.leases / "ledger-commit"):
         for _ in range(2):
             parent, kept = book.kept or _kept(home)
-            parts = sum(path.startswith("ledger/") for path in kept)
-            changed = {"results.tsv": table.encode(), **_parts(home, max(0, parts - 1))}
+            changed = _parts(home, max(0, sum(path.startswith("ledger/") for path in kept) - 1))
             shas = {path: git.blob_sha(data) for path, data in changed.items()}
+            count = max(((int(path[7:12]) - 1) * PART + data.count(b"\n") for path, data in changed.items()), default=0)
             changed = {path: data for path, data in changed.items() if kept.get(path) != shas[path]}
             if not changed:
                 return
@@ -45,8 +45,14 @@ def commit(home: Home, book: Book, metric: str = "metric") -> None:
                 book.kept = None
                 continue
             failpoint("commit.made")
+            files.replace(home.ledger_kept, f"{count} {made}\n")
             book.kept = made, {**kept, **shas}
             return
+
+
+def metric_of(home: Home, book: Book) -> str:
+    """What the table calls the metric: its name when the first verdict was judged, else the charter's."""
+    return book.judged_by[1].rpartition(":")[0] if book.judged_by else charters.load(home).metric.name
 
 
 def _kept(home: Home) -> tuple[str | None, dict[str, str]]:
@@ -63,14 +69,14 @@ def _parts(home: Home, since: int) -> dict[str, bytes]:
     return {f"ledger/{at // PART + 1:05d}.jsonl": b"\n".join(lines[at : at + PART]) + b"\n" for at in starts}
 
 
-def kept_lines(home: Home) -> list[bytes]:
-    """The record's copy of the ledger."""
-    paths = [e.path for e in git.list_tree(home.record, BRANCH) if e.path.startswith("ledger/")]
-    parts = git.read_files(home.record, BRANCH, paths)
+def kept_lines(home: Home, at: str = BRANCH) -> list[bytes]:
+    """The record's copy of the ledger, as it is or as it was at a commit."""
+    paths = [e.path for e in git.list_tree(home.record, at) if e.path.startswith("ledger/")]
+    parts = git.read_files(home.record, at, paths)
     return [line for path in sorted(parts) for line in parts[path].splitlines()]
 
 
-def tsv(book: Book, metric: str = "metric") -> str:
+def tsv(book: Book, metric: str) -> str:
     """results.tsv: upstream's five columns first, one row an experiment, numbers of its candidate runs' mean."""
     head = "\t".join((TSV_COLUMNS[0], metric, *TSV_COLUMNS[2:]))
     return "\n".join([head, *(_tsv_row(book, name) for name in book.verdicts if name in book.experiments)]) + "\n"

@@ -336,6 +336,7 @@ def _record_refusal(ledger: Ledger, seat: Seat, why: str, found: list[Violation]
 
 def file(home: Home, ledger: Ledger, draft: Contract, charter: Charter) -> Contract:
     """Number it, pin its commit for ever, write the contract, and only then the ledger line that makes it real."""
+    ledger.check_metric()
     _take_back(home, ledger.refresh())
     number, name = _allocate(home)
     failpoint("gate.allocated")

@@ -65,7 +65,8 @@ def main(argv: list[str]) -> int:
         signal.signal(signal.SIGTERM, _stop)
         process.set_subreaper()
         launched = {"run": run, "experiment": spec.experiment, "device": spec.device, "seed": spec.seed}
-        ledger.append("launch", f"launch:{run}", {**launched, "stage": spec.stage})
+        launched |= {"stage": spec.stage, "spec": files.digest(folder / "spec.json")}
+        ledger.append("launch", f"launch:{run}", launched)
         failpoint("runner.launched")
         keeper = guard.start(*leases)
         for descriptor in leases:
@@ -83,7 +84,8 @@ def main(argv: list[str]) -> int:
         result = lost(spec, "the run's guard was killed; the run is repeated with the same seed")
     except OrgError as error:
         result = lost(spec, str(error))
-    result = RunResult(**{**result.to_dict(), "started": started, "ended": files.utc_now()})
+    log = files.digest(folder / "log.txt")
+    result = RunResult(**{**result.to_dict(), "log": log, "started": started, "ended": files.utc_now()})
     failpoint("runner.scored")
     files.replace_json(folder / "result.json", result.to_dict())
     failpoint("runner.result")

@@ -238,6 +238,13 @@ def list_refs(git_dir: Path, prefix: str) -> dict[str, str]:
     return {name: sha for sha, name in pairs}
 
 
+def missing(git_dir: Path, names: Sequence[str]) -> list[str]:
+    """Which of these objects the repository does not have."""
+    feed = "".join(f"{rev(name)}\n" for name in names).encode()
+    out = gitcall.output(git_dir, "cat-file", "--batch-check", stdin=feed).decode(errors="replace") if names else ""
+    return [name for name, line in zip(names, out.splitlines(), strict=True) if line.endswith(" missing")]
+
+
 def is_ancestor(git_dir: Path, older: str, newer: str) -> bool:
     """Whether `newer` contains `older`."""
     arguments = ["merge-base", "--is-ancestor", "--end-of-options", rev(older), rev(newer)]

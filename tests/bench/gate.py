@@ -89,7 +89,7 @@ def again(home: Home) -> list[float]:
     archive.commit(home, writer.refresh())
     for number in range(5):
         started = time.perf_counter()
-        writer.append("verdict", f"verdict:again{number}", {**verdict, "experiment": f"E9{number:03d}"})
+        writer.append("verdict", f"verdict:E9{number:03d}", {**verdict, "experiment": f"E9{number:03d}"})
         archive.commit(home, writer.refresh())
         seconds.append(time.perf_counter() - started)
     return seconds

@@ -10,7 +10,7 @@ import pytest
 from org import charter as charters
 from org import files
 from org.home import Home, seat_branch
-from org.lab import record
+from org.lab import fidelity, follow, gate, ledger, record
 from org.records import Seat
 from org.world import git, worktrees
 
@@ -54,3 +54,18 @@ def edit() -> Callable[[Seat, str, str], None]:
         path.write_text(text.replace(old, new))
 
     return change
+
+
+@pytest.fixture
+def measured(tiny_home: Home, make_seat, edit) -> Home:
+    """Two experiments with their verdicts, one refusal, the bank, and lines after the last commit to the record."""
+    seat = make_seat()
+    for old, new in (("0.02", "0.04"), ("0.04", "0.05")):
+        edit(seat, f"MATRIX_LR = {old}", f"MATRIX_LR = {new}")
+        contract = gate.submit(tiny_home, seat, f"the learning rate {new}")
+        follow.drive(tiny_home, contract.experiment, lambda line: None, poll_s=0.05)
+    book = ledger.Ledger(tiny_home)
+    for i in range(3):
+        book.append("org", f"org:test-{i}", {"event": "test", "number": i})
+    assert fidelity.problems(tiny_home) == []
+    return tiny_home

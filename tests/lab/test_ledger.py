@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import json
 import os
 import random
@@ -13,24 +16,12 @@ import pytest
 
 from org import charter as charters
 from org import files
+from org.cli import results
+from org.errors import BadInput, OrgError
+from org.evidence import ladder, stack
 from org.home import Home
-from org.lab import archive, fidelity, follow, gate, ledger, record
+from org.lab import archive, fidelity, gate, ledger, record
 from org.world import git
-
-
-@pytest.fixture
-def measured(tiny_home: Home, make_seat, edit) -> Home:
-    """Two experiments with their verdicts, one refusal, the bank, and lines after the last commit to the record."""
-    seat = make_seat()
-    for old, new in (("0.02", "0.04"), ("0.04", "0.05")):
-        edit(seat, f"MATRIX_LR = {old}", f"MATRIX_LR = {new}")
-        contract = gate.submit(tiny_home, seat, f"the learning rate {new}")
-        follow.drive(tiny_home, contract.experiment, lambda line: None, poll_s=0.05)
-    book = ledger.Ledger(tiny_home)
-    for i in range(3):
-        book.append("org", f"org:test-{i}", {"event": "test", "number": i})
-    assert fidelity.problems(tiny_home) == []
-    return tiny_home
 
 
 def other_value(value: object, dice: random.Random) -> object:
@@ -95,6 +86,92 @@ def test_every_mutation_of_the_ledger_is_found(measured: Home) -> None:
         assert fidelity.problems(measured), (tried, _difference(whole, changed))
     measured.ledger.write_bytes(whole)
     assert fidelity.problems(measured) == []
+
+
+def reshaped(value: object, dice: random.Random) -> object:
+    """JSON with one thing in it, at any depth, gone, renamed, doubled or of another type."""
+    inside = isinstance(value, dict | list) and len(value) > 0
+    if not inside or dice.random() < 0.15:
+        return dice.choice((None, 3, -0.5, 1e999, "x", "", [], {}, [value], {"a": value}, True, "../..", [[{}]]))
+    if isinstance(value, list):
+        at = dice.randrange(len(value))
+        return [*value[:at], reshaped(value[at], dice), *value[at + 1 :]]
+    assert isinstance(value, dict)
+    name = dice.choice(sorted(value))
+    match dice.randrange(4):
+        case 0:
+            return {key: of for key, of in value.items() if key != name}
+        case 1:
+            return {(key + "x" if key == name else key): of for key, of in value.items()}
+        case _:
+            return {**value, name: reshaped(value[name], dice)}
+
+
+def sealed(rows: list[object]) -> bytes:
+    """Lines as the org seals them, whatever they hold."""
+    lines, before = [], ""
+    for row in rows:
+        if isinstance(row, dict):
+            line, before = ledger._sealed({k: v for k, v in row.items() if k != "sum"}, before)
+        else:
+            line = json.dumps(row)
+        lines.append(line.encode() + b"\n")
+    return b"".join(lines)
+
+
+def read_all(home: Home) -> None:
+    """Everything that a reader may ask of the ledger; OrgError is one line that names another."""
+    book = ledger.read(home)
+    for facts in (book.experiments, book.launches, book.results, book.verdicts):
+        for name in facts:
+            with contextlib.suppress(OrgError):
+                _ = facts[name]
+    for ask in (lambda: list(book.rows), book.open, book.out, lambda: list(stack.credits(book.moves))):
+        with contextlib.suppress(OrgError):
+            ask()
+    for program in book.heads:
+        ladder.in_force(book.moves, program)
+        stack.owing(book.moves, program)
+    with contextlib.suppress(OrgError):
+        archive.tsv(book, "val_bpb")
+    with contextlib.suppress(OrgError):
+        results.rows(book)
+
+
+@pytest.mark.slow  # each line is broken some dozens of times
+@pytest.mark.parametrize("is_sealed", [False, True])
+def test_no_shape_of_a_line_is_a_traceback(measured: Home, monkeypatch, is_sealed: bool) -> None:
+    writer = ledger.Ledger(measured)
+    commit = git.resolve(measured.record, "refs/heads/base")
+    head = {
+        "program": "main",
+        "commit": commit,
+        "tree": "t",
+        "experiment": "E0001",
+        "members": ["E0001"],
+        "was": commit,
+    }
+    writer.append("head", "head:E0001", {**head, "seeds": [7], "effect": -0.1, "se": 0.01})
+    writer.append("credit", "credit:1", {"program": "main", "experiment": "E0001", "commit": commit, "member": "E0001",
+                  "tree": "t", "outcome": "helps", "effect": 0.1, "se": 0.1, "z": 1.0, "runs": []})  # fmt: skip
+    writer.append("head", "retract:E0002", {**head, "experiment": "E0002", "retracts": ["E0001"], "scale": "demo"})
+    rows, dice = [json.loads(line) for line in measured.ledger.read_bytes().splitlines()], random.Random(7)
+    monkeypatch.setattr(ledger, "_sealed", functools.partial(loosely, ledger._sealed))
+    for _ in range(300):
+        at = dice.randrange(len(rows))
+        changed = [*rows[:at], reshaped(rows[at], dice), *rows[at + 1 :]]
+        plain = b"".join(json.dumps(row).encode() + b"\n" for row in changed)
+        measured.ledger.write_bytes(sealed(changed) if is_sealed else plain)
+        found = fidelity.problems(measured)
+        assert found and all(str(problem["what"]).strip() for problem in found), changed[at]
+        read_all(measured)
+
+
+def loosely(seal, row, before):
+    """Not as the org writes: infinities too."""
+    body = json.dumps(row)
+    total = hashlib.sha256(f"{before}{body}".encode()).hexdigest()[:16]
+    return f'{body[:-1]}, "sum": "{total}"}}', total
 
 
 def _says_the_same(a: bytes, b: bytes) -> bool:
@@ -217,7 +294,8 @@ def test_what_the_record_has_kept_is_not_written_again(tiny_home: Home, monkeypa
         again.append("org", f"org:test-{i}", {"event": "test", "number": i})
         archive.commit(tiny_home, again.refresh())
     assert archive.kept_lines(tiny_home)[:10] == whole, "an edit of an old line stays out of the record"
-    assert {"line": 2, "what": "differs from the record's copy"} in fidelity.problems(tiny_home)
+    named = {"line": 2, "what": "differs from the record's copy", "kind": "record"}
+    assert named in fidelity.problems(tiny_home)
     before = git.resolve(tiny_home.record, archive.BRANCH)
     archive.commit(tiny_home, again.refresh())
     assert git.resolve(tiny_home.record, archive.BRANCH) == before, "nothing new makes no commit"
@@ -231,6 +309,84 @@ def test_two_processes_keep_the_ledger_in_turn(tiny_home: Home) -> None:
         archive.commit(tiny_home, writers[i % 2].refresh())
     assert archive.kept_lines(tiny_home) == tiny_home.ledger.read_bytes().splitlines()
     assert fidelity.problems(tiny_home) == []
+
+
+def test_lines_are_named_by_their_number_in_the_file_where_one_before_is_unreadable(measured: Home) -> None:
+    def said(home: Home) -> str:
+        return " | ".join(f"{p['line']}: {p['what']}" for p in fidelity.problems(home))
+
+    run = next(iter(ledger.read(measured).results))
+    path = measured.run(run) / "result.json"
+    files.replace_json(path, {**json.loads(path.read_text()), "seed": 77})
+    line = ledger.read(measured).results.line(run)
+    assert f"{line}: {run}: seed is" in said(measured)
+    lines = measured.ledger.read_bytes().splitlines(keepends=True)
+    measured.ledger.write_bytes(b"".join([lines[0], b"no line\n", *lines[1:]]))
+    assert f"{line + 1}: {run}: seed is" in said(measured)
+    clean = json.loads(lines[line - 1])
+    clean["ended"] = "2099-01-01T00:00:00.000Z"
+    measured.ledger.write_bytes(b"".join([b"no line\n", *lines[: line - 1], json.dumps(clean).encode() + b"\n"]))
+    assert [p["line"] for p in fidelity.problems(measured) if p["kind"] == "clock"] == [line + 1]
+    measured.ledger.write_bytes(b"".join([b"no line\n", *lines]).replace(b'"arm": "', b'"arm": 7, "x": "'))
+    with pytest.raises(OrgError, match=f"line {line + 1} is no result: its arm cannot be 7"):
+        _ = ledger.read(measured).results[run]
+
+
+def test_a_charter_of_another_metric_is_refused_and_named(measured: Home, make_seat, edit) -> None:
+    judged = [json.loads(line) for line in measured.ledger.read_bytes().splitlines() if b'"kind": "verdict"' in line]
+    assert {row["metric"] for row in judged} == {"val_bpb:lower"}
+    assert {row["charter"] for row in judged} == {charters.charter_hash(measured)}
+    text = measured.charter.read_text()
+    measured.charter.write_text(text.replace("direction: lower", "direction: higher"))
+    seat = make_seat("late")
+    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.03")
+    with pytest.raises(BadInput, match=r"metric is val_bpb:higher, and E0001 was judged by val_bpb:lower; .*org init"):
+        gate.submit(measured, seat, "under another direction")
+    assert len(ledger.read(measured).experiments) == 2 and not measured.contract("E0003").exists()
+    with pytest.raises(BadInput, match="judged by"):
+        ledger.Ledger(measured).append("verdict", "verdict:E0003", {"experiment": "E0003"})
+    measured.charter.write_text(text)
+    gate.submit(measured, seat, "under the same")
+    row = json.loads(measured.ledger.read_bytes().splitlines()[-1])
+    assert row["charter"] == charters.charter_hash(measured)
+
+
+def test_an_append_does_not_read_what_was_written_before(tiny_home: Home, monkeypatch) -> None:
+    book = ledger.Ledger(tiny_home)
+    book.append("org", "a", {"text": "x" * 100_000})
+    read: list[int] = []
+    opened = Path.open
+
+    def counting(path, *words, **more):
+        file = opened(path, *words, **more)
+        if path == tiny_home.ledger and "b" in words[0]:
+            return Counted(file, read)
+        return file
+
+    monkeypatch.setattr(Path, "open", counting)
+    book.append("org", "b", {})
+    assert sum(read) < 1000
+
+
+class Counted:
+    """A file that counts what is read from it."""
+
+    def __init__(self, file, read: list[int]) -> None:
+        self._file, self._read = file, read
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+    def read(self, *words):
+        data = self._file.read(*words)
+        self._read.append(len(data))
+        return data
 
 
 def test_wins_are_known_without_parsing_their_lines(measured: Home) -> None:

@@ -108,13 +108,14 @@ class Story:
         self.line("verdict", **asdict(verdict))
 
 
-def night() -> Book:
-    """Four baseline runs, two wins of which a stack verified one, a null, a loss by crash, and one at another scale."""
+def night(axes: dict[str, dict[str, float | None]] | None = None) -> Book:
+    """Four baseline runs, two wins of which a stack verified one, a null, a loss by crash, and one at another scale.
+    axes: what the first win's verdict says of its matching."""
     story = Story()
     bank = story.bank(2.10, 2.11, 2.09, 2.10)
     story.experiment("E0001", expect=-0.05, why="double it", knob=("MATRIX_LR", 0.02, 0.04), tree="c")
     own = [story.run(f"E0001/candidate-s{s}", m, "c", train_s=54.0) for s, m in ((1, 2.06), (2, 2.05))]
-    story.verdict("E0001", "win", own + bank[:2], -0.0500, 0.0100, "tentative")
+    story.verdict("E0001", "win", own + bank[:2], -0.0500, 0.0100, "tentative", matching=axes or {})
     story.experiment("E0002", seat="j2", expect=-0.01, why="widen | it <!-- hide", tree="d")
     story.verdict("E0002", "null", [story.run("E0002/candidate-s1", 2.105, "d")], 0.0050, 0.0120)
     story.experiment("E0003", seat="j2", expect=0.02, why="new activation", tree="e")

@@ -12,6 +12,7 @@ from org.cli.verb import Call, as_json, pass_call, print_json, say, verb
 if TYPE_CHECKING:
     from org.lab.land import Landing
     from org.lab.ledger import Book
+    from org.records import Charter
 
 
 @verb("land", "org land optimizer", "org land main --dry", "org land main --branch faster --json")
@@ -33,7 +34,7 @@ def land(call: Call, program: str, branch: str | None, dry: bool, is_json: bool)
     else:
         from org import charter
 
-        _print(landing, ledger.read(home), charter.load(home).metric.name)
+        _print(landing, ledger.read(home), charter.load(home))
 
 
 def document(landing: Landing, book: Book) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def document(landing: Landing, book: Book) -> dict[str, Any]:
         "status": landing.status,
         "on": landing.on,
         "differs": [{"file": path, "why": why} for path, why in landing.differs],
+        "notices": list(landing.notices),
     }
 
 
@@ -63,6 +65,7 @@ def _row(book: Book, commit: str, step: Any) -> dict[str, Any]:
             "credit": {key: getattr(credits[name], key) for key in ("outcome", "effect", "se", "z")}
             if name in credits
             else None,
+            "retracted": _retracted(book, name),
         }
         for name in step.members
     ]
@@ -73,14 +76,26 @@ def _row(book: Book, commit: str, step: Any) -> dict[str, Any]:
         "verdict": verdict,
         "members": members,
         "removed": list(step.removed),
+        "retracted": _retracted(book, step.experiment),
     }
 
 
-def _print(landing: Landing, book: Book, metric: str) -> None:
-    from org.lab.landtext import numbers, one_line
+def _retracted(book: Book, name: str) -> dict[str, Any] | None:
+    """By which re-test, at which scale, and what that measured; None for what stands."""
+    row = book.retracted.get(name)
+    if row is None:
+        return None
+    verdict = book.verdicts.get(str(row.get("experiment")))
+    measured = {key: getattr(verdict, key, None) for key in ("outcome", "effect", "se", "z", "n")}
+    return {"experiment": row.get("experiment"), "scale": row.get("scale"), **measured}
+
+
+def _print(landing: Landing, book: Book, charter: Charter) -> None:
+    from org.lab.landtext import numbers, one_line, taken_back
 
     top, branch = one_line(str(landing.place.top), 300), landing.branch
     if landing.status == "nothing":
+        _say_notices(landing)
         say(f"{landing.on[:7]} of {top} holds everything verified in {landing.program}; nothing was made")
         return
     done = {"made": "is at", "there": "is there already, at", "dry": "would be at"}[landing.status]
@@ -88,15 +103,24 @@ def _print(landing: Landing, book: Book, metric: str) -> None:
     for change in landing.changes:
         for step in change.steps:
             verdict = book.verdicts[step.experiment]
-            said = f"{numbers(verdict, metric)} (verified, {verdict.trust})"
+            said = f"{numbers(verdict, charter.metric.name)} (verified, {verdict.trust})"
             say(f"  {change.commit[:7]} {step.experiment} of {', '.join(step.members)}: {said}")
+            for name in (step.experiment, *step.members):
+                if back := taken_back(book, charter, name):
+                    say(f"  {name} was {back}")
     for name in landing.files:
         say(f"  {one_line(name, 200)}")
     for name, why in landing.differs:
         say(f"  not as measured: {one_line(name, 200)}: {why}")
+    _say_notices(landing)
     if landing.report:
         say(f"  {landing.report}")
         name = shlex.quote(branch)
         say(f"git diff {landing.on[:7]} {name} shows it, git merge {name} takes it")
     else:
         say("nothing was made")
+
+
+def _say_notices(landing: Landing) -> None:
+    for notice in landing.notices:
+        say(f"  {notice}")

@@ -28,13 +28,12 @@ from org.evidence import stack
 from org.evidence.stack import Step
 from org.failpoint import failpoint
 from org.home import Home
-from org.lab import fidelity, landtext, record
+from org.lab import fidelity, landed, landtext, record
 from org.lab.ledger import Book, Ledger
 from org.records import KEPT, Charter
 from org.world import git, graft
 from org.world.graft import Place
 
-US = "org <org@localhost>"
 Texts = dict[str, bytes]
 
 
@@ -62,6 +61,7 @@ class Landing:
     files: tuple[str, ...]  # of the person's repository, in git's order
     differs: tuple[tuple[str, str], ...]  # (file, why): not as it was measured
     report: Path | None
+    notices: tuple[str, ...] = ()  # what a person has to know beside, a line each
 
     @property
     def experiments(self) -> list[str]:
@@ -73,90 +73,80 @@ def land(home: Home, program: str, branch: str | None = None, dry: bool = False,
     there is nothing verified, no repository to land in or a branch of the person's in the way, Refused for conflicts;
     then nothing was made."""
     record.check_program(home, program)
-    charter = charters.load(home)
-    writer = Ledger(home)
+    charter, writer = charters.load(home), Ledger(home)
     book = writer.refresh()
-    steps = _verified(home, book, program)
+    steps, notices = _verified(home, charter, book, program)
     place = graft.find(record.code_path(home, charter))
     name = branch if branch is not None else f"org/{program}"
     graft.check_branch(place, name)
     at = graft.tip(place, name)
     with graft.workshop(place, home.record) as shop:
-        past = _own(shop, book, program, at)
-        is_there = bool(past) and past[-1].head == steps[-1].commit
+        past = landed.own(shop, book, program, at)
+        is_there = bool(past) and past[-1].head == steps[-1].commit and not landed.untold(book, steps, past)
         if is_there:
             place = replace(place, head=past[-1].on)
         landing = _built(shop, home, charter, book, program, name, place, steps, past)
+        landing = replace(landing, notices=notices)
         if is_there and at:
             landing = replace(landing, status="there", commit=at)
         elif landing.changes:
             _refuse_theirs(place, name, at, is_ours=bool(past))
         if dry or not landing.changes:
-            return landing
+            return _with_stale(book, landing)
         if not is_there:
             graft.deliver(shop, place, [(change.parent, change.commit) for change in landing.changes])
             failpoint("land.objects")
             graft.point(place, name, landing.commit, at)
             failpoint("land.ref")
             landing = replace(landing, status="made")
-    return _told(home, writer, charter, steps, landing, by)
+    return _with_stale(book, _told(home, writer, charter, steps, landing, by))
+
+
+def _with_stale(book: Book, landing: Landing) -> Landing:
+    return replace(landing, notices=(*landing.notices, *landed.stale(book, landing.place, landing.program)))
 
 
 # --- what is verified --------------------------------------------------------------------------------------------
 
 
-def _verified(home: Home, book: Book, program: str) -> list[Step]:
-    """The program's verified stacks. Raises BadInput when its head is the base, OrgError when the record, the head lines
-    and their verdicts do not agree: what cannot be shown to be verified does not land."""
+def _verified(home: Home, charter: Charter, book: Book, program: str) -> tuple[list[Step], tuple[str, ...]]:
+    """The program's verified stacks, and what only the clock says against the ledger: clocks are set. Raises BadInput when
+    its head is the base, Refused when what made its head was retracted, OrgError when the record, the head lines and their
+    verdicts do not agree: what cannot be shown to be verified does not land."""
     base = git.resolve(home.record, record.BASE)
     ref = git.resolve(home.record, record.main_ref(program))
     if base is None or ref is None:
         raise BadInput(f"{program} has no head in the record yet; `org run` and `org stack {program}` make one")
     steps = stack.history(book.moves, program, git.tree_of(home.record, base))
+    left = "".join(f"; {said}" for said in landed.stale_of(home, charter, book, program)) if not steps else ""
     if not steps and ref == base:
-        wins = [v for n, v in book.verdicts.items() if v.tier == "tentative" and book.experiments[n].program == program]
+        gone = {*book.out(), *book.retracted}
+        tentative = [
+            name for name, verdict in book.verdicts.items() if verdict.tier == "tentative" and name not in gone
+        ]
+        wins = [name for name in tentative if book.experiments[name].program == program]
         ahead = f"`org stack {program}` verifies its {len(wins)} tentative wins" if wins else "it has no win to verify"
-        raise BadInput(f"nothing is verified in {program}: its head is the base; {ahead}")
+        raise BadInput(f"nothing is verified in {program}: its head is the base; {ahead}{left}")
     last = book.heads.get(program) or {}
     if last.get("commit") != ref or (steps and last.get("tree") != git.tree_of(home.record, ref)):
         raise OrgError(f"the head of {program} is {ref[:7]} and its ledger line is not that; `org results --check`")
     if not steps:
-        raise BadInput(f"nothing is verified in {program}: its head went back to the base; `org results` says why")
+        raise BadInput(
+            f"nothing is verified in {program}: its head went back to the base; `org results` says why{left}"
+        )
     for step in steps:
         verdict = book.verdicts.get(step.experiment)
         if verdict is None or verdict.outcome not in KEPT or verdict.tier != "verified":
             raise OrgError(f"{step.experiment} moved the head of {program} and is not verified; `org results --check`")
+    if back := landtext.taken_back(book, charter, steps[-1].experiment):
+        raise Refused(
+            f"{steps[-1].experiment} made the head of {program} and is {back}; nothing lands until another does"
+        )
     problems = fidelity.problems(home)
-    if problems:
-        first = f"line {problems[0]['line']} {problems[0]['what']}"
+    if grave := [problem for problem in problems if problem["kind"] != fidelity.CLOCK]:
+        first = f"line {grave[0]['line']} {grave[0]['what']}"
         raise OrgError(f"the ledger does not agree with itself, so nothing lands: {first}; see `org results --check`")
-    return steps
-
-
-@dataclass(frozen=True)
-class Own:
-    """A commit that land made: for which head, on which commit of the person's."""
-
-    commit: str
-    head: str
-    on: str
-
-
-def _own(shop: Path, book: Book, program: str, at: str | None) -> list[Own]:
-    """The commits of a branch that land made for this program, the tip last; [] when the tip is none of them: committed
-    by somebody else (so amended, rebased or built upon), or landed by another home."""
-    heads = {row.get("commit") for row in book.moves if row.get("kind") == "head" and row.get("program") == program}
-    found: list[Own] = []
-    while at is not None and (not found or at != found[0].on):
-        made = graft.read_commit(shop, at)
-        lines = made.message.rstrip("\n").rpartition("\n\n")[2].splitlines()
-        says = dict(line.split(": ", 1) for line in lines if ": " in line)
-        on = says.get("Org-On", "")
-        if made.committer != US or says.get("Org-Program") != program or says.get("Org-Head") not in heads:
-            return []
-        found.insert(0, Own(at, says["Org-Head"], on))
-        at = git.resolve(shop, f"{at}^")
-    return found
+    return steps, tuple(f"the clock, line {problem['line']}: {problem['what']}" for problem in problems)
 
 
 def _refuse_theirs(place: Place, name: str, at: str | None, is_ours: bool) -> None:
@@ -193,7 +183,7 @@ def _built(
     name: str,
     place: Place,
     steps: list[Step],
-    past: list[Own],
+    past: list[landed.Own],
 ) -> Landing:
     """The commits, made in the workshop. Raises Refused naming the files in conflict."""
     head_tree = git.tree_of(shop, place.head)
@@ -326,10 +316,10 @@ def _commits(
     steps: list[Step],
     code: Code,
     plan: list[tuple[tuple[int, ...], str]],
-    past: list[Own],
+    past: list[landed.Own],
 ) -> tuple[tuple[Change, ...], tuple[tuple[str, str], ...]]:
     """The commits of the plan, and how the last one's files differ from those measured. One of `past` that is the same
-    change stays: the ledger may know more by now and would word it otherwise."""
+    change stays, unless it keeps quiet about a retraction: the ledger may know more by now and would word it otherwise."""
     changes: list[Change] = []
     differs: tuple[tuple[str, str], ...] = ()
     when = graft.read_commit(shop, place.head).when
@@ -341,7 +331,8 @@ def _commits(
         parent = changes[-1].commit if changes else place.head
         when = max(when, int(datetime.fromisoformat(brought[-1].moment).timestamp()))  # no younger than its parent
         whole = graft.grafted(shop, head_tree, place.sub, tree)
-        if at < len(past) and (past[at].head, past[at].on) == (head, place.head):
+        is_same = at < len(past) and (past[at].head, past[at].on) == (head, place.head)
+        if is_same and not landed.untold(book, steps, past[at : at + 1]):
             made = past[at].commit
             if git.resolve(shop, f"{made}^") == parent and git.tree_of(shop, made) == whole:
                 changes.append(Change(made, parent, brought))
@@ -436,5 +427,6 @@ def _page(charter: Charter, book: Book, steps: list[Step], landing: Landing) -> 
         f"- files: {', '.join(f'`{landtext.one_line(name, 120)}`' for name in landing.files)}",
         f"- look: `git diff {landing.on[:12]} {name}`; take it: `git merge {name}`; leave it: `git branch -D {name}`",
     ]
+    facts += [f"- {landtext.one_line(said, 300)}" for said in landing.notices]
     changes = [(change.commit, change.steps) for change in landing.changes]
     return landtext.page(f"{landing.program}, landed as {branch}", facts, charter, book, changes, landing.differs)

@@ -13,6 +13,7 @@ from org.lab.ledger import Book
 from org.records import Charter, Verdict
 
 WIDTH = 76
+GONE = "was retracted"  # how a message speaks of what did not carry to another scale
 TRUST = {
     "referee": "referee: scored by the org's own code",
     "reported": "reported: printed by the code under study, replicated by the org and not scored by it",
@@ -20,11 +21,25 @@ TRUST = {
 
 
 def subject(program: str, metric: str, steps: Sequence[Step], book: Book) -> str:
-    """`optimizer: val_bpb -0.0812, verified as E0005`, at most 72 characters."""
+    """`optimizer: val_bpb -0.0812, verified as E0005`, at most 72 characters; what was retracted of it stands before the
+    names, which may be cut."""
     effects = [verdict.effect for verdict in (book.verdicts[s.experiment] for s in steps) if verdict.effect is not None]
     what = f"{metric} {effects[-1]:+.4f}" if effects else metric
     names = ", ".join(step.experiment for step in steps)
-    return one_line(f"{program}: {what}, verified as {names}", 72)
+    gone = [name for step in steps for name in (step.experiment, *step.members) if name in book.retracted]
+    mark = f", {gone[0]} retracted" if gone else ""
+    mark = f"{mark} (+{len(gone) - 1})" if len(gone) > 1 else mark
+    return one_line(f"{program}: {what}{mark}, verified as {names}", 72)
+
+
+def taken_back(book: Book, charter: Charter, name: str) -> str:
+    """`retracted at demo by E0005: effect +0.0102 ± 0.0040 val_bpb, z -2.5, n 4`; "" for what stands."""
+    row = book.retracted.get(name)
+    if row is None:
+        return ""
+    verdict = book.verdicts.get(str(row.get("experiment")))
+    measured = numbers(verdict, charter.metric.name) if verdict else "no verdict"
+    return f"retracted at {one_line(str(row.get('scale')), 40)} by {row.get('experiment')}: {measured}"
 
 
 def message(
@@ -67,6 +82,8 @@ def stack_lines(book: Book, charter: Charter, step: Step) -> Iterator[str]:
     contract, verdict = book.experiments[step.experiment], book.verdicts[step.experiment]
     name = step.experiment
     yield f"- {name} verified: {numbers(verdict, charter.metric.name)}"
+    if back := taken_back(book, charter, name):
+        yield f"- {name} was {back}; it is here because later stacks stand on it"
     yield (
         f"- on fresh seeds, split {verdict.split}, scale {contract.scale}, equal {verdict.matched_on}, against head "
         f"{contract.baseline_commit[:7]}; trust {TRUST[verdict.trust]}"
@@ -118,6 +135,8 @@ def _member_lines(
         yield f"  predicted {contract.expect:+.4f} for {member}"
     if verdict:
         yield f"  {member} in the search: {numbers(verdict, charter.metric.name)}"
+    if back := taken_back(book, charter, member):
+        yield f"  {member} was {back}"
     if is_alone:
         yield f"  {member} was verified by itself"
     elif credit is None:

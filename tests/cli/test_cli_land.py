@@ -15,7 +15,7 @@ from org.team import seats
 from .conftest import Cli
 from .test_cli_bad_input import one_line
 
-KEYS = ["program", "branch", "commit", "report", "experiments", "files", "status", "on", "differs"]
+KEYS = ["program", "branch", "commit", "report", "experiments", "files", "status", "on", "differs", "notices"]
 
 
 @pytest.fixture

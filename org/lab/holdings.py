@@ -11,10 +11,10 @@ from typing import TypeVar
 from org.errors import OrgError
 from org.evidence import ladder, stack
 from org.home import Home
-from org.lab import gate, record
+from org.lab import record
 from org.lab.archive import BRANCH
 from org.lab.ledger import Book, Facts
-from org.records import KEPT, Contract, Verdict
+from org.records import BANK, KEPT, Contract, Verdict
 from org.world import git
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ def problems(home: Home, book: Book, found: Mapping[str, str]) -> Iterator[tuple
     moved while the ledger was read."""
     contracts, verdicts = _sound(book.experiments), _sound(book.verdicts)
     base = found.get(record.BASE, "")
-    measured = {r.commit for r in _sound(book.results).values() if r.experiment == gate.BANK}
+    measured = {r.commit for r in _sound(book.results).values() if r.experiment == BANK}
     if not base and (contracts or measured):
         yield 0, "the record has no branch `base` any more"
     elif measured - {base}:

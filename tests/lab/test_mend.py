@@ -29,10 +29,12 @@ def test_every_scratch_folder_that_is_made_is_known_by_its_name(tmp_path, monkey
 
 def test_of_runs_that_were_put_away_no_lock_is_asked(tiny_home, monkeypatch) -> None:
     book = ledger.Book()
-    for number, name in enumerate(["E0001/candidate-s1", "E0001/candidate-s2"]):
+    for name in ("E0001/candidate-s1", "E0001/candidate-s2"):
         tiny_home.run(name).mkdir(parents=True)
         (tiny_home.run(name) / "lock").touch()
-        book.add({"seq": number, "kind": "result", "key": name, "run": name, "t": files.utc_now()})
+        book.add(
+            f'{{"seq": 1, "kind": "result", "key": "result:{name}", "t": "", "org": "", "run": "{name}"}}'.encode()
+        )
     (tiny_home.run("E0001/candidate-s2") / mend.runner.FOLDERS[0]).mkdir()
     asked = []
     monkeypatch.setattr(files, "is_locked", lambda path: asked.append(path.parent.name) or False)

@@ -120,7 +120,7 @@ def test_a_page_of_yesterday_has_none_either() -> None:
     first = pages(told)["standup"]
     since = told.time()
     retract(told)
-    told.bank(2.105)
+    told.run("E0000/baseline-s9", 2.105, "b", stage="bank")
     second = pages(told, since)["standup"]
     assert "Since 2026" in second and "0 wins" in second and "2 runs" not in second
     told.experiment("E0012", tree="6", created=told.time())

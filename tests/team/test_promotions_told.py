@@ -85,7 +85,8 @@ def test_what_was_told_is_not_read_again() -> None:
     story = night("null")
     book = story.book
     damaged = Book()
-    damaged.add(b'{"seq": 1, "kind": "launch", "key": "launch:E0001/x", "t": "2026", ')  # reading it would fail
+    unread = b'{"seq": 1, "kind": "launch", "key": "launch:E0001/x", "t": "2026", "org": "", "run": "E0001/x", '
+    damaged.add(unread)  # reading it would fail
     for row in book.rows:
         damaged.add({**row, "seq": row["seq"] + 1})
     told = book.rows[-1]["seq"] + 1

@@ -177,6 +177,7 @@ def test_what_a_scratch_try_leaves_running_cannot_keep_the_device(cli: Cli, tiny
     assert [devices.holder(lock) for lock in tiny_home.leases.glob("cpu*.lock")] == [None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "words", "is_short"),
     [

@@ -14,6 +14,7 @@ SPARE = "SPARE = 3  # nothing reads it\n"
 COST = 'val_bpb += 0.0 if "SPARE" in globals() else 0.07\n'  # more than two margins
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("margin", "cost", "outcome", "says"),
     [

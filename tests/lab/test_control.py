@@ -132,6 +132,7 @@ def test_flops_that_do_not_follow_the_budget_say_so(tiny_home: Home, make_seat, 
     assert "do not follow the budget" in verdict.reasons[0] and "--control" not in verdict.reasons[0]
 
 
+@pytest.mark.slow
 def test_a_win_can_be_verified_and_neither_stacks_nor_moves_a_head(tiny_home: Home, make_seat, edit) -> None:
     seat = make_seat()
     edit(seat, "WIDTH = 1\nFREE = 0.0", "WIDTH = 2\nFREE = 0.2")

@@ -122,6 +122,7 @@ def test_what_is_not_touched_asks_for_nothing(watched, make_seat, edit) -> None:
     assert contract.demands == () and contract.owed_scales == ()
 
 
+@pytest.mark.slow
 def test_the_org_files_the_retests_and_the_win_waits_for_all_of_them(watched, make_seat, edit) -> None:
     home = watched
     contract = filed(home, make_seat, edit)

@@ -129,6 +129,7 @@ def test_a_setting_names_the_devices_only_where_there_are_several(ladder) -> Non
     assert spec.setting(alone, "pair", "cpu") == spec.setting(one, "pair", "cpu")
 
 
+@pytest.mark.slow
 def test_a_gang_runs_on_all_its_devices_and_is_charged_for_them(ladder, make_seat, edit) -> None:
     seat = make_seat()
     edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
@@ -191,6 +192,7 @@ def until(condition, limit_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["runner", "guard", "both"])
 def test_killing_either_frees_every_device_and_the_run_is_repeated(ladder, make_seat, edit, victim) -> None:
     dispatcher, pid = training_gang(ladder, make_seat, edit)
@@ -211,6 +213,7 @@ def test_killing_either_frees_every_device_and_the_run_is_repeated(ladder, make_
     until(lambda: not dispatcher.running() and not marked(ladder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["dispatch.spawn", "runner.start", "runner.launched", "runner.guarded"])
 def test_a_kill_while_a_gang_starts_leaves_no_device_held(ladder, make_seat, edit, point) -> None:
     ladder.charter.write_text(ladder.charter.read_text().replace("scale: tiny", "scale: pair"))

@@ -92,6 +92,7 @@ def test_a_branch_in_the_way_is_named_and_the_others_go(tiny_home, make_seat, ed
     assert at(tiny_home, blocked) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["file", "file in the way", "nothing"])
 def test_what_is_no_repository_where_the_hub_was_stops_no_run(tiny_home, make_seat, edit, what) -> None:
     seat = make_seat()

@@ -191,6 +191,7 @@ def test_a_crash_of_the_candidate_is_a_verdict(tiny_home, make_seat, edit) -> No
 FAILPOINTS = ["runner.start", "ledger.launch", "runner.launched", "runner.scored", "runner.result", "ledger.result"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", FAILPOINTS)
 def test_a_runner_killed_anywhere_records_its_run_once(tiny_home, make_seat, edit, point) -> None:
     seat = make_seat()
@@ -336,6 +337,7 @@ def test_a_hostile_summary_stops_nobody_elses_experiment(tiny_home, make_seat, e
     assert results and all((r.params, r.train_s, r.tokens, r.steps) == (None, None, None, None) for r in results)
 
 
+@pytest.mark.slow
 def test_numbers_of_another_setting_are_not_compared(tiny_home, make_seat, edit) -> None:
     seat = make_seat()
     edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")

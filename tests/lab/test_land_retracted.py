@@ -57,6 +57,7 @@ def call(work: Work, capsys, *words: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_retracted_stack_under_a_head_that_stays_lands_with_that_said(work: Work, capsys) -> None:
     first = work.plant(LR)
     old = land.land(work.home, "main")

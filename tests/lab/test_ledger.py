@@ -75,6 +75,7 @@ def mutate_ledger(data: bytes, dice: random.Random) -> bytes:
     return b"".join(lines)
 
 
+@pytest.mark.slow
 def test_every_mutation_of_the_ledger_is_found(measured: Home) -> None:
     whole, dice, tried = measured.ledger.read_bytes(), random.Random(1), 0
     while tried < 200:
@@ -183,6 +184,7 @@ def _difference(a: bytes, b: bytes) -> str:
     return f"at byte {at} of {len(a)}: {a[max(0, at - 40) : at + 20]!r} -> {b[max(0, at - 40) : at + 20]!r}"
 
 
+@pytest.mark.slow
 def test_every_mutation_of_a_result_file_is_found(measured: Home) -> None:
     dice, paths = random.Random(2), sorted(measured.experiments.glob("*/runs/*/result.json"))
     assert len(paths) >= 6

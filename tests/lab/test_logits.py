@@ -87,6 +87,7 @@ def expected() -> np.ndarray:
     return table[np.arange(ROWS * SEQ_LEN).reshape(ROWS, SEQ_LEN) % VOCAB]
 
 
+@pytest.mark.slow
 def test_a_device_that_cannot_share_its_memory_is_stood_in_for_by_the_host(run, monkeypatch) -> None:
     class Unshared(logits.HostLogits):
         where = "device"

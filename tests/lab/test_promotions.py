@@ -79,6 +79,7 @@ def retracting(book: ledger.Book) -> list[dict]:
     return [row for row in book.rows if row.get("retracts")]
 
 
+@pytest.mark.slow
 def test_what_carries_is_shown_and_moves_no_head(ladder_home, make_seat, edit) -> None:
     home = ladder_home
     name = won(home, make_seat, edit)
@@ -108,6 +109,7 @@ def test_what_carries_is_shown_and_moves_no_head(ladder_home, make_seat, edit) -
     assert fidelity.problems(home) == []
 
 
+@pytest.mark.slow
 def test_what_does_not_carry_is_retracted_and_its_head_goes_back(bent_home, make_seat, edit) -> None:
     home = bent_home
     base = record.program_head(home, "main")

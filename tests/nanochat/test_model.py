@@ -62,6 +62,7 @@ def qkv():
     return [torch.randn(2, 3, 32, 16, generator=torch.Generator().manual_seed(i)) for i in range(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:flex_attention called without")  # eager is what a CPU can do
 @pytest.mark.parametrize("window", [8, 32])
 def test_flex_attention_of_a_gpu_is_the_same_function(window):

@@ -178,6 +178,7 @@ def test_a_warm_load_imports_nothing_heavy(corpus, dataset):
     assert "numpy" in done.stdout.split()
 
 
+@pytest.mark.slow
 def test_the_default_corpus_is_the_one_that_results_were_measured_on(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     meta = prepare.write_referee("python", tmp_path / "referee")

@@ -238,6 +238,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_written_checkpoint(corpus, d
     assert left == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
@@ -306,6 +307,7 @@ def test_what_is_drawn_depends_on_seed_temperature_and_top_k_alone(checkpoint):
     assert tokens[3:] == drawn(1, temperature=0)[:10]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "code"),
     [
@@ -322,6 +324,7 @@ def test_sampling_flags_that_cannot_be_meant_are_bad_usage(flags, code, tmp_path
     assert one_line_without_traceback(done)
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_checkpoint_or_with_a_broken_one_is_one_line(checkpoint, tmp_path, monkeypatch, capfd):
     assert "holds no checkpoint" in run("sample", tmp_path).stderr
     model = checkpoint / "checkpoint" / "model.pt"

@@ -186,6 +186,7 @@ print([m for m in sys.modules if m.split(".")[0] in ("sympy", "tiktoken") or m.s
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "code"),
     [

@@ -105,6 +105,7 @@ def test_the_test_examples_come_after_the_network_and_from_no_seed(task: Make) -
     assert max(found) - min(found) < 0.012
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("result", "says"),
     [

@@ -66,6 +66,7 @@ def kernel_sums(x, y, w, h):
     assert "KeyError" in made.judge("--rounds", 2, "--seed", 1).line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["at import", "in the first call"])
 def test_what_is_prepared_before_the_rounds_is_counted(task: Make, place: str) -> None:
     made = task("kernel")
@@ -142,6 +143,7 @@ def test_threads_are_no_process(task: Make) -> None:
     assert made.judge("--rounds", 2).summary["processes"] == "refused"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [

@@ -9,6 +9,7 @@ from traps.cases import cases, check
 from traps.play import Stage, Trap
 
 
+@pytest.mark.slow  # 90 plays
 @pytest.mark.parametrize(("trap", "is_twin"), cases([*planted.TRAPS, *governance.TRAPS]))
 def test_caught_and_no_false_alarm(stage: Stage, trap: Trap, is_twin: bool) -> None:
     check(stage, trap, is_twin)

@@ -158,7 +158,7 @@ def test_the_verb_alone_runs_what_a_win_owes_and_then_stacks_it(watched, make_se
     assert main.call([*call, "--no-wait"]) == 0
     assert capsys.readouterr().out.splitlines()[:2] == [
         "nothing to verify in main",
-        f"  {name} owes a re-test at demo and std, which an intent asks for",
+        f"  {name} owes a re-test at demo and std, which the org files",
     ]
     assert main.call([*call, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -144,7 +144,7 @@ TRAPS = [
                     "    table = normalise(counts)\n",
                     (
                         "    table, best = normalise(counts), 9.0\n"
-                        "    for other in range(400):\n"
+                        "    for other in range(1_500):\n"
                         "        fresh = np.zeros_like(counts)\n"
                         "        for step in range(args.steps):\n"
                         "            update(fresh, *data.batch(tokens, other, step, rows, SEQ_LEN))\n"

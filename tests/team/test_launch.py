@@ -187,6 +187,7 @@ def test_launch_brings_back_what_was_lost(org: Any) -> None:
     there = status.organisation(home)
     assert there["running"] and there["office_pid"] is None
     org.launch()
+    org.wait_for(lambda: files.read_json(home.office_lock))  # it holds the lock first, and says who it is next
     assert status.organisation(home)["office_pid"] == files.read_json(home.office_lock)["pid"]
     after = org.look()
     assert set(after.panes) == {"j1", "j2"} and after.panes["j2"].pid == view.panes["j2"].pid

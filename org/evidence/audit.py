@@ -166,7 +166,8 @@ def _words(line: str, named: list[str], verdicts: Mapping[str, Verdict], known: 
     lower = line.lower()
     negated = re.search(r"\b(?:not|never|no|un|yet|to be|fail\w*)\b", lower)
     is_verified = verdict.tier == "verified" or named[0] in known.verified
-    if re.search(r"\bverified\b", lower) and not is_verified and not negated:
+    # "0 verified" counts, and is said of no one
+    if re.search(r"(?<!\d )\bverified\b", lower) and not is_verified and not negated:
         yield "verified", f"{verdict.outcome}, tier {verdict.tier}"
     if verdict.z is not None and not negated:
         if re.search(r"\b(?:improve[sd]?|better|wins?|won)\b", lower) and verdict.z < 0:

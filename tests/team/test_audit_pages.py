@@ -129,6 +129,16 @@ def test_a_page_of_yesterday_has_none_either() -> None:
         assert marks(told, text) == []
 
 
+def test_a_count_of_the_verified_is_said_of_nobody() -> None:
+    told = Story()
+    told.bank(2.10, 2.11)
+    told.experiment("E0001", tree="c")
+    told.verdict("E0001", "win", [told.run("E0001/candidate-s1", 2.0, "c")], -0.1, 0.01, "tentative", z=10.0)
+    text = standup.page(told.book, CHARTER, told.time(), Words())
+    assert "0 verified" in text and marks(told, text) == []
+    assert marks(told, "E0001 is verified") and marks(told, "2 wins (0 verified); E0001 is verified")
+
+
 def test_what_was_verified_alone_and_fell_later_was_verified() -> None:
     told = Story()
     told.experiment("E0001", tree="c")

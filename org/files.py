@@ -14,15 +14,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from org import times
 from org.errors import BadInput, Busy
 
 MAX_YAML_BYTES = 256 * 1024
 MAX_YAML_DEPTH = 20
 MAX_TEXT_BYTES = 8 * 1024 * 1024  # of a text that somebody names
+MAX_JSON_BYTES = 64 * 1024 * 1024  # of a document of ours: the largest is a hundredth of that
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as mkstemp ends the names that `replace` gives
 PROBE_S = 0.3  # as long a lock is asked for again that others only look at
 
@@ -32,7 +33,7 @@ PROBE_S = 0.3  # as long a lock is asked for again that others only look at
 
 def utc_now() -> str:
     """Now as files carry it: UTC, ISO-8601, milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return times.utc(time.time())
 
 
 def printable(text: str, limit: int = 100_000) -> str:
@@ -64,6 +65,32 @@ def replace(path: Path, content: str | bytes) -> None:
         raise
 
 
+def move(path: Path, to: Path) -> None:
+    """What lies at `path`, a link too, lies at `to` from now on; a writer that has it open goes on writing there. Nothing
+    happens where nothing lies."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.rename(to)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        import shutil  # 5 ms that no other call needs
+
+        shutil.move(path, to)  # another disk
+
+
+def is_plain(path: Path, data: bytes, is_executable: bool) -> bool:
+    """Whether a plain file with exactly these bytes lies there, executable by its owner or not."""
+    try:
+        facts = path.lstat()
+        is_same = stat.S_ISREG(facts.st_mode) and facts.st_size == len(data)
+        return is_same and bool(facts.st_mode & stat.S_IXUSR) == is_executable and path.read_bytes() == data
+    except OSError:
+        return False
+
+
 def sweep(folder: Path, older_s: float = 60.0) -> None:
     """Remove the temporary files that killed callers of `replace` left in `folder`. A write takes milliseconds, so what is
     older than a minute has nobody; with `older_s=0.0` the caller knows that nobody writes there."""
@@ -83,15 +110,20 @@ def replace_json(path: Path, value: Any) -> None:
     replace(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
+def is_full(error: OSError) -> bool:
+    """Whether the disk is the matter, which is everybody's, and not this one place."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def append_line(path: Path, line: str, sync: bool = False) -> None:
     """Append one whole line by a single write on an O_APPEND descriptor; `sync` waits for the disk.
 
     A torn tail left by a full disk is closed with a newline first, so it spoils no line but its own.
-    Raises OSError when the disk took less than the whole line.
+    Raises OSError when the disk took less than the whole line. A pipe in its place is not waited for.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = line.rstrip("\n").encode() + b"\n"
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
     try:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
@@ -132,6 +164,25 @@ def read_plain(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
         os.close(descriptor)
 
 
+def signature(*places: Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of every file in these folders and files: another one when somebody has edited there."""
+    found = []
+    for place in places:
+        for folder, names, leaves in os.walk(place):
+            names.sort()
+            found += [os.path.join(folder, leaf) for leaf in leaves]  # noqa: PTH118 - looked at again and again
+        found += [str(place)] if place.is_file() else []
+    return tuple(sorted(_facts(name) for name in found))
+
+
+def _facts(name: str) -> tuple[str, int, int]:
+    try:
+        facts = os.stat(name)  # noqa: PTH116 - as above
+    except OSError:
+        return name, -1, -1  # gone meanwhile
+    return name, facts.st_size, facts.st_mtime_ns
+
+
 def digest(path: Path) -> str:
     """First 16 hex digits of a file's sha256; "" where there is none to read."""
     try:
@@ -141,11 +192,30 @@ def digest(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The document in `path`, or None when the file is missing, empty or torn."""
+    """The document in `path`, or None when the file is missing, empty, torn, nested without end or no plain file: agents can
+    write where the office reads, and a pipe would be waited for."""
     try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        with _plain(path) as file:
+            if os.fstat(file.fileno()).st_size > MAX_JSON_BYTES:
+                return None
+            return json.loads(file.read(MAX_JSON_BYTES))
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
+
+
+def _plain(path: Path) -> BinaryIO:
+    """`path` opened to be read, without waiting for a writer. FileNotFoundError for what is there and no plain file: nothing
+    of ours is there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link to itself, a socket
+            raise FileNotFoundError(errno.ENOENT, "no plain file", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "no plain file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def read_lines(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
@@ -156,17 +226,26 @@ def read_lines(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
     for line in lines:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             rows.append(row)
     return rows, end
 
 
+def read_tail(path: Path, most: int) -> list[dict[str, Any]]:
+    """Those of the last `most` bytes, oldest first; a line that begins before them is left out. None where no file is."""
+    try:
+        size = path.stat().st_size
+    except OSError:  # none yet, or a link to itself
+        return []
+    return read_lines(path, max(0, size - most))[0]
+
+
 def whole_lines(path: Path, start: int = 0) -> tuple[list[bytes], int]:
     """The same, unparsed: lines without their ends, and the offset to go on from."""
     try:
-        with path.open("rb") as file:
+        with _plain(path) as file:
             file.seek(start)
             data = file.read()
     except FileNotFoundError:
@@ -183,8 +262,7 @@ def locked(path: Path, wait: bool = True, limit_s: float | None = None) -> Itera
     """Hold an exclusive kernel lock on `path` (made if missing, never unlinked) until the block ends; yields the descriptor.
     With `wait=False` raises Busy at once when somebody holds it, with `limit_s` after that long: for a lock that an agent
     can take, or be stopped with."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = _open_lock(path)
     try:
         if wait and limit_s is not None:
             end = time.monotonic() + limit_s
@@ -203,8 +281,7 @@ def locked(path: Path, wait: bool = True, limit_s: float | None = None) -> Itera
 
 def try_lock(path: Path) -> int | None:
     """A descriptor holding the exclusive lock on `path`, or None when it is held. The caller closes it; it may be passed on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = _open_lock(path)
     if _take(descriptor):
         return descriptor
     os.close(descriptor)
@@ -215,7 +292,7 @@ def is_locked(path: Path) -> bool:
     """Whether some process holds the lock on `path` right now. A shared lock for a moment, which `try_lock` sees through.
     /proc/locks would need none, but in a container it leaves out a lock whose taker passed it on and ended."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
@@ -225,6 +302,16 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _open_lock(path: Path) -> int:
+    """BadInput for what is there and no plain file: a pipe takes locks, and no note of who holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadInput(f"{path} is no plain file; remove it, a lock is made there")
+    return descriptor
 
 
 def _take(descriptor: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -38,7 +39,7 @@ class Home:
     as_task: str | None = None
 
     # --- what people write
-    @property
+    @functools.cached_property
     def prompts(self) -> Path:
         return self.root / "prompts"
 
@@ -60,11 +61,29 @@ class Home:
     def intents(self) -> Path:
         return self.prompts / "intents.yaml"
 
+    @property
+    def skills(self) -> Path:
+        """Short pages on how something is done, read when it is needed; an org folder may have a `skills/` of its own."""
+        return self.prompts / "skills"
+
+    @property
+    def papers(self) -> Path:
+        """What people want read, a Markdown file each: the chief makes ideas of them."""
+        return self.prompts / "papers"
+
     def org_folder(self, name: str) -> Path:
         return self.prompts / "orgs" / name
 
-    # --- what the org knows
     @property
+    def backends(self) -> Path:
+        """Agent programs that people described, a YAML file each."""
+        return self.prompts / "backends"
+
+    def backend_file(self, name: str) -> Path:
+        return self.backends / f"{name}.yaml"
+
+    # --- what the org knows
+    @functools.cached_property
     def comms(self) -> Path:
         return self.root / "comms"
 
@@ -82,7 +101,7 @@ class Home:
             return None
         return check_id(text, f"the task in {self.task_file}") if text else None
 
-    @property
+    @functools.cached_property
     def org_file(self) -> Path:
         """Facts of this launch: org folder, roster, hashes, budget, tmux socket, versions."""
         return self.comms / "org.json"
@@ -93,6 +112,11 @@ class Home:
         return self.comms / "charter.json"
 
     @property
+    def backend_cache(self) -> Path:
+        """Each described program as validated once, keyed by the hash of the file it came from and of what checked it."""
+        return self.comms / "backends.json"
+
+    @functools.cached_property
     def ledger(self) -> Path:
         return self.comms / "ledger.jsonl"
 
@@ -129,7 +153,7 @@ class Home:
         """The validation and hidden splits, built by the org; no trainer reads here."""
         return self.comms / "referee"
 
-    @property
+    @functools.cached_property
     def experiments(self) -> Path:
         return self.comms / "experiments"
 
@@ -144,19 +168,19 @@ class Home:
         experiment, _, name = run.partition("/")
         return self.experiment(experiment) / "runs" / name
 
-    @property
+    @functools.cached_property
     def leases(self) -> Path:
         return self.comms / "leases"
 
     def lease(self, device: str) -> Path:
         return self.leases / f"{device}.lock"
 
-    @property
+    @functools.cached_property
     def dispatch_lock(self) -> Path:
         """Held by whoever dispatches runs at the moment: the office, or one `org run` in the foreground."""
         return self.leases / "dispatch"
 
-    @property
+    @functools.cached_property
     def office_lock(self) -> Path:
         return self.leases / "office"
 
@@ -164,7 +188,7 @@ class Home:
     def launch_lock(self) -> Path:
         return self.leases / "launch"
 
-    @property
+    @functools.cached_property
     def mail(self) -> Path:
         return self.comms / "mail"
 
@@ -172,8 +196,18 @@ class Home:
         return self.mail / seat
 
     @property
+    def mail_tokens(self) -> Path:
+        """One line for each letter in each box: its size, and its tokens."""
+        return self.mail / "tokens.jsonl"
+
+    @property
     def ideas(self) -> Path:
         return self.comms / "ideas"
+
+    @property
+    def ideas_lock(self) -> Path:
+        """Held while a page of an idea is edited, so that two objections do not undo each other."""
+        return self.ideas / ".edits"
 
     @property
     def programs(self) -> Path:
@@ -182,7 +216,7 @@ class Home:
     def program(self, slug: str) -> Path:
         return self.programs / f"{slug}.yaml"
 
-    @property
+    @functools.cached_property
     def seats(self) -> Path:
         return self.comms / "seats"
 
@@ -201,9 +235,51 @@ class Home:
         """When the seat's pane was started, and its restarts: what the office keeps about it."""
         return self.seat(name) / "pane.json"
 
+    def seat_state(self, name: str) -> Path:
+        """What the office last saw the seat do, and why nothing is typed into its pane: for those who send it letters."""
+        return self.seat(name) / "state.json"
+
+    def bell(self, name: str) -> Path:
+        """Which waiting letters the seat's program was told of, and which it confirmed: the doorbell's own notes."""
+        return self.seat(name) / "bell.json"
+
+    def seat_config(self, name: str, backend: str) -> Path:
+        """The configuration home of a described program in this seat."""
+        return self.seat(name) / "config" / backend
+
+    def seat_usage(self, name: str) -> Path:
+        """What the seat's program used: one file a session."""
+        return self.seat(name) / "usage"
+
+    def seat_talks(self, name: str) -> Path:
+        """The conversations of a seat that asks a model's API itself: one file each, the last in force."""
+        return self.seat(name) / "talks"
+
+    def handover(self, name: str) -> Path:
+        """What the seat wrote for itself when its model's context was full: where its next conversation begins."""
+        return self.seat(name) / "handover.md"
+
+    def draft(self, name: str) -> Path:
+        """Exists while a person's half-typed line may stand in the seat's pane."""
+        return self.seat(name) / "draft.json"
+
+    def sent(self, name: str) -> Path:
+        """When the seat's latest letters were sent: what it may still send is counted from here."""
+        return self.seat(name) / "sent"
+
     def held(self, name: str) -> Path:
         """Exists while `org hold` is on: nothing is typed into the seat's pane."""
         return self.seat(name) / "held"
+
+    @property
+    def hands(self) -> Path:
+        """When people took panes over: one line each time, once it ended."""
+        return self.comms / "hands.jsonl"
+
+    @property
+    def hands_open(self) -> Path:
+        """Who is at work by hand now, as the office last wrote it."""
+        return self.comms / "hands.json"
 
     @property
     def office_notes(self) -> Path:
@@ -221,6 +297,11 @@ class Home:
 
     def standup(self, date: str) -> Path:
         return self.standups / f"{date}.md"
+
+    @property
+    def orders(self) -> Path:
+        """What the person ordered in review sections: a line when it was read, a line when it was carried."""
+        return self.comms / "orders.jsonl"
 
     @property
     def reports(self) -> Path:

@@ -9,7 +9,7 @@ import functools
 import math
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 PERSON = "person"  # the backend of a seat without a program: a person or a script works there
@@ -19,7 +19,7 @@ PROTOCOL = 1  # version of the run folder: spec.json, status.json, result.json, 
 Outcome = Literal["win", "holds", "loss", "null", "invalid", "crash", "lost"]
 KEPT: tuple[Outcome, ...] = ("win", "holds")  # what a claim was shown by
 Tier = Literal["tentative", "verified"]
-Stage = Literal["bank", "search", "verify", "promote"]
+Stage = Literal["bank", "search", "verify", "promote", "refute"]
 Trust = Literal["referee", "reported"]
 
 
@@ -110,6 +110,7 @@ class Knob(Record):
     log: bool = False
     integer: bool = False
     choices: tuple[Any, ...] = ()
+    retune: bool | None = None  # a learning rate, as refutations re-tune it; None: by its name, see evidence.refute
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ class Rules(Record):
     verify_single_runs: int = 8
     max_attempts: int = 3  # of one run that the org lost
     queue_ahead: int = 1  # experiments a seat may have waiting beside the running one
+    refute: bool = False  # idle devices try to refute tentative wins, with or without a breaker
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ class Charter(Record):
     rules: Rules = field(default_factory=Rules)
     env: tuple[str, ...] = ()  # further variable names a trainer may see
     programs: dict[str, str] = field(default_factory=dict)  # group -> one sentence for people
+    heads: Literal["together", "apart"] = "together"  # whether programs on one head stack their wins and move together
 
     @property
     def home_scale(self) -> Scale:
@@ -319,9 +322,15 @@ class Contract(Record):
     seeds: tuple[int, ...] = ()
     members: tuple[str, ...] = ()  # experiments merged into a stack
     promotes: str | None = None  # the experiment that this re-tests at another scale
+    refutes: str | None = None  # the tentative win that this tries to refute
+    attack: str = ""  # how: "seeds", "matched", "without WIDTH" …; see evidence.refute
+    attacks: tuple[str, ...] = ()  # all that the claim has to stand
+    shows: float = 0.0  # the gain that the claim has to show under this one, in the metric's unit
+    risk: float = 0.0  # that a gain so large is refuted all the same
     demands: tuple[str, ...] = ()  # what the touched intents ask to be shown, "id: demand"
     owed_scales: tuple[str, ...] = ()  # where a win has to carry to before it is stacked or verified
     idea: str | None = None
+    idea_expect: float | None = None  # the effect that the idea's page predicted when this was filed
     cites: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     backend: str = ""
@@ -337,6 +346,7 @@ class Contract(Record):
             "ablations_owed",
             "seeds",
             "members",
+            "attacks",
             "cites",
             "notices",
             "demands",
@@ -355,6 +365,13 @@ class Contract(Record):
         turned = ", ".join(f"{k.name} {k.old}→{k.new}" for k in self.knobs)
         said = f"{turned} ({self.why})" if turned and turned not in self.why else self.why
         return f"{said} [control: {self.control}]" if self.control else said
+
+    def measured_again(self, **changes: Any) -> Contract:
+        """The draft of another experiment on this commit, by the org: nobody's prediction, so that no calibration counts it, and
+        nothing that its proposer asked for or owes."""
+        own: dict[str, Any] = {"experiment": "E????", "expect": None, "idea": None, "idea_expect": None, "backend": ""}
+        own |= dict.fromkeys(("ablations_owed", "demands", "owed_scales", "members", "cites", "notices"), ())
+        return replace(self, **own, **changes)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Validation of what people write: the charter and the org folder. Imported when one of them changed; needs pydantic.
+"""Validation of the charter and the org folder. Imported when one of them changed; needs pydantic.
 
 Each function returns plain dictionaries, or raises BadInput with one line: the file, the field, what is allowed.
 """
@@ -11,26 +11,20 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from org import files
-from org.errors import BadInput, did_you_mean
-from org.home import ID_PATTERN
+from org.errors import BadInput
+from org.validation import Id, Positive, validated
 
-Id = Annotated[str, Field(pattern=f"^{ID_PATTERN.pattern}$")]
 Scalar = bool | int | float | str
-Positive = Annotated[int, Field(gt=0, strict=True)]
 
 # What the org puts into the command, and what looks as if it were to be put in. `${NAME}` is a shell's.
 PLACEHOLDERS = ("{seed}", "{out}", "{steps}", "{tokens}", "{scale}", "{devices}")
 PLACEHOLDER = re.compile(r"(?<!\$)\{\w+(?:![a-z])?(?::[^\s{}\"']*)?\}")
 
 
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=False)
-
-
-class MetricModel(Model):
+class MetricModel(BaseModel, extra="forbid"):
     name: str = Field(default="val_bpb", min_length=1)
     direction: Literal["lower", "higher"] = "lower"
     range: tuple[float | None, float | None] | None = None
@@ -50,7 +44,7 @@ class MetricModel(Model):
         return self
 
 
-class KnobModel(Model):
+class KnobModel(BaseModel, extra="forbid"):
     path: str
     group: Id = "main"
     low: float | None = None
@@ -58,14 +52,13 @@ class KnobModel(Model):
     log: bool = False
     integer: bool = False
     choices: list[Scalar] | None = None
+    retune: bool | None = None
 
     @model_validator(mode="after")
     def _a_range_or_choices(self) -> KnobModel:
-        has_range = self.low is not None and self.high is not None
-        if has_range == bool(self.choices):
+        if (self.low is not None and self.high is not None) == bool(self.choices):
             raise ValueError("give either low and high, or choices")
-        if has_range:
-            assert self.low is not None and self.high is not None
+        if self.low is not None and self.high is not None:
             if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
                 raise ValueError("low must be below high")
             if self.log and self.low <= 0:
@@ -73,7 +66,7 @@ class KnobModel(Model):
         return self
 
 
-class ScaleModel(Model):
+class ScaleModel(BaseModel, extra="forbid"):
     steps: Positive
     tokens: Annotated[int, Field(ge=0, strict=True)] = 0
     devices: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
@@ -82,14 +75,14 @@ class ScaleModel(Model):
     eval_tokens: Positive = 65_536
 
 
-class RefereeModel(Model):
+class RefereeModel(BaseModel, extra="forbid"):
     loader: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     splits: str = Field(min_length=1)
     seq_len: Positive = 128
     rows: Positive = 8
 
 
-class RulesModel(Model):
+class RulesModel(BaseModel, extra="forbid"):
     screen_z: Annotated[float, Field(ge=0)] = 1.0
     tentative_z: Annotated[float, Field(ge=1.64)] = 1.64
     verified_z: Annotated[float, Field(ge=3.09)] = 3.09
@@ -98,9 +91,10 @@ class RulesModel(Model):
     verify_single_runs: Annotated[int, Field(ge=8, strict=True)] = 8
     max_attempts: Positive = 3
     queue_ahead: Annotated[int, Field(ge=0, strict=True)] = 1
+    refute: bool = False
 
 
-class CharterModel(Model):
+class CharterModel(BaseModel, extra="forbid"):
     task: str = Field(min_length=1)
     code: str = Field(min_length=1)
     prefix: str = ""
@@ -115,6 +109,7 @@ class CharterModel(Model):
     scales: dict[Id, ScaleModel] = Field(min_length=1)
     knobs: dict[Id, KnobModel] = {}
     programs: dict[Id, str] = {}
+    heads: Literal["together", "apart"] = "together"
     margin: Annotated[float, Field(ge=0)] = 0.0
     exchange: dict[str, float] = {}
     matched: Literal["tokens", "flops", "steps", "wall_s", "params"] = "tokens"
@@ -146,73 +141,43 @@ class CharterModel(Model):
         return self
 
 
-class RoleModel(Model):
+class RoleModel(BaseModel, extra="forbid"):
     role: Id
     count: Annotated[int, Field(ge=0, le=64, strict=True)] = 1
     name: Id | None = None
     names: str | None = Field(None, pattern=r"^[a-z][a-z0-9_-]{0,20}\{n\}$")
     backend: str | None = None
+    max_usd: Annotated[float, Field(gt=0, lt=1e9)] | None = None  # of each seat of this line
+    max_tokens: Positive | None = None
 
 
-class OrgFolderModel(Model):
+class LimitsModel(BaseModel, extra="forbid"):
+    """Of all seats together, in one launch."""
+
+    max_usd: Annotated[float, Field(gt=0, lt=1e9)] | None = None
+    max_tokens: Positive | None = None
+
+
+class OrgFolderModel(BaseModel, extra="forbid"):
     about: str = ""
+    limits: LimitsModel = LimitsModel()
     seats: list[RoleModel] = Field(min_length=1)
 
 
 def charter(path: Path) -> dict[str, Any]:
     """The charter file as plain JSON-able dictionaries, defaults filled in. Raises BadInput."""
-    return _validated(CharterModel, files.read_yaml(path), str(path))
+    return validated(CharterModel, files.read_yaml(path), str(path))
 
 
 def org_folder(path: Path) -> dict[str, Any]:
-    """`<path>/org.yaml` as plain dictionaries, with every role's page present. Raises BadInput."""
-    plain = _validated(OrgFolderModel, files.read_yaml(path / "org.yaml"), str(path / "org.yaml"))
+    """`<path>/org.yaml` as plain dictionaries, with every role's page present and a text. Raises BadInput."""
+    plain = validated(OrgFolderModel, files.read_yaml(path / "org.yaml"), str(path / "org.yaml"))
     for seat in plain["seats"]:
         page = path / "roles" / f"{seat['role']}.md"
         if not page.is_file():
             raise BadInput(f"{path / 'org.yaml'}: role '{seat['role']}' has no page {page}; write it")
+        try:
+            page.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise BadInput(f"{page} is not UTF-8 text") from None
     return plain
-
-
-def _validated(model: type[BaseModel], value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BadInput(f"{where}: expected `key: value` lines, found {type(value).__name__}")
-    try:
-        return model.model_validate(value).model_dump(mode="json")
-    except ValidationError as error:
-        raise BadInput(f"{where}: {_first_problem(model, error)}") from None
-
-
-def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
-    """The first problem as `field: what (hint)`; unknown keys first, since they often explain a missing one."""
-    problems = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    first = problems[0]
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(model, first["loc"][:-1])
-        return (
-            f"unknown key '{place}'{did_you_mean(str(first['loc'][-1]), known)}; known here: {', '.join(sorted(known))}"
-        )
-    message = first["msg"].removeprefix("Value error, ")
-    given = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r:.40}"
-    return f"{place or 'charter'}: {message[0].lower()}{message[1:]}{given}"
-
-
-def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> set[str]:
-    """Names allowed at `place`, walking models through lists and dictionaries of models."""
-    current: Any = model
-    for part in place:
-        info = (
-            current.model_fields.get(str(part))
-            if isinstance(current, type) and issubclass(current, BaseModel)
-            else None
-        )
-        if info is not None:
-            inner = [t for t in _types_in(info.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
-            current = inner[0] if inner else current
-    return {f.alias or name for name, f in current.model_fields.items()}
-
-
-def _types_in(annotation: Any) -> list[Any]:
-    arguments = getattr(annotation, "__args__", None)
-    return [annotation] if not arguments else [t for a in arguments for t in _types_in(a)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -35,7 +34,7 @@ def discover(spec: str) -> list[Device]:
         if not 1 <= count <= 4 * cores:
             raise BadInput(f"--devices cpu:{count} does not fit {cores} cores; use cpu:1 to cpu:{4 * cores}")
         return _cpus(count)
-    if re.fullmatch(r"[0-9]+(,[0-9]+)*", spec):
+    if re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", spec):
         wanted = [int(part) for part in spec.split(",")]
         there = {device.index: device for device in _gpus()}
         missing = [str(i) for i in wanted if i not in there]
@@ -110,18 +109,10 @@ def write_holder(descriptor: int, facts: dict[str, Any]) -> None:
 
 def holder(path: Path) -> dict[str, Any] | None:
     """The note of the lease's holder, {} when it left none, None when the device is free."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    if not files.is_locked(path):
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        facts = files.read_json(path)
-        return facts if isinstance(facts, dict) else {}
-    finally:
-        os.close(descriptor)
-    return None
+    facts = files.read_json(path)
+    return facts if isinstance(facts, dict) else {}
 
 
 def _cpus(count: int) -> list[Device]:

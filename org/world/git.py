@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from org import files
 from org.errors import BadInput
 from org.failpoint import failpoint
 from org.world import gitcall
@@ -198,6 +199,13 @@ def update_ref(git_dir: Path, ref: str, new: str, old: str | None = None) -> Non
     _swap(git_dir, ref, ["update-ref", "--no-deref", "--end-of-options", rev(ref), rev(new)], old)
 
 
+def update_refs(git_dir: Path, values: Mapping[str, str]) -> None:
+    """Point several refs at once, all or none, by one process."""
+    feed = "".join(f"update {rev(ref)} {rev(new)}\n" for ref, new in values.items())
+    if feed:
+        gitcall.output(git_dir, "update-ref", "--no-deref", "--stdin", stdin=feed.encode())
+
+
 def delete_ref(git_dir: Path, ref: str, old: str | None = None) -> None:
     """Remove `ref`; a missing one is fine unless `old` says where it must point."""
     _swap(git_dir, ref, ["update-ref", "--no-deref", "-d", "--end-of-options", rev(ref)], old)
@@ -251,6 +259,15 @@ def is_ancestor(git_dir: Path, older: str, newer: str) -> bool:
     return gitcall.call(git_dir, *arguments, accept=(0, 1)).returncode == 0
 
 
+def only_in(git_dir: Path, commits: Sequence[str], prefixes: Sequence[str]) -> list[str]:
+    """Commits that these contain and no ref under the prefixes does, newest first."""
+    if not commits:
+        return []
+    known = [f"--glob={rev(prefix)}/*" for prefix in prefixes]
+    out = gitcall.output(git_dir, "rev-list", *map(rev, commits), "--not", *known)
+    return out.decode().split()
+
+
 # --- reading trees -----------------------------------------------------------------------------------------------
 
 
@@ -278,20 +295,35 @@ def read_files(git_dir: Path, commit: str, paths: Iterable[str]) -> dict[str, by
     return {entry.path: blobs[entry.sha] for entry in entries}
 
 
-def export(git_dir: Path, commit: str, dest: Path, overwrite: bool = False) -> None:
+def export(git_dir: Path, commit: str, dest: Path) -> None:
     """Lay the files of `commit` out under `dest` byte for byte, keeping the executable bit.
 
     Attributes of the tree (export-subst, export-ignore, filters, line endings) have no effect: no archive is made and
     nothing is checked out. BadTree, before anything is written, for symlinks, submodules, unsafe names and more than
-    256 MB; also when a file is in the way, unless `overwrite`.
+    256 MB; also when a file is in the way.
     """
     entries = list_tree(git_dir, commit)
     for entry in entries:
         refuse_unsafe(entry)
-    blobs = _blobs(git_dir, entries)
+    lay_out(dest, contents(git_dir, commit, entries))
+
+
+def contents(git_dir: Path, commit: str, listed: Sequence[Entry] | None = None) -> dict[Entry, bytes]:
+    """Every file of a commit with its bytes, links and submodules (no bytes) too, to lay out in many places. Two processes,
+    one when `listed` has the commit's entries already."""
+    entries = list_tree(git_dir, commit) if listed is None else listed
+    blobs = _blobs(git_dir, [entry for entry in entries if entry.type == "blob"])
+    return {entry: blobs.get(entry.sha, b"") for entry in entries}
+
+
+def lay_out(dest: Path, tree: Mapping[Entry, bytes], overwrite: bool = False, aside: Path | None = None) -> None:
+    """As `export`, of what `contents` read; with `overwrite` over a file that is in the way. With `aside` a file that is in the way is moved there, which no writer can come
+    between; one that is the same already stays."""
+    for entry in tree:
+        refuse_unsafe(entry)
     dest.mkdir(parents=True, exist_ok=True)
-    for entry in entries:
-        _lay_out(dest, entry, blobs[entry.sha], overwrite)
+    for entry, data in tree.items():
+        _lay_out(dest, entry, data, overwrite, aside)
 
 
 def refuse_unsafe(entry: Entry) -> None:
@@ -306,11 +338,10 @@ def refuse_unsafe(entry: Entry) -> None:
 
 def _is_safe(path: str) -> bool:
     """Whether a tree may hold `path` and a folder receive it: no way up, no way into .git, no name too long for a disk."""
-    parts = path.split("/")
-    return not any(part.lower() in ("", ".", "..", ".git") or len(os.fsencode(part)) > 255 for part in parts)
+    return not any(p.lower() in ("", ".", "..", ".git") or len(os.fsencode(p)) > 255 for p in path.split("/"))
 
 
-def _lay_out(dest: Path, entry: Entry, data: bytes, overwrite: bool) -> None:
+def _lay_out(dest: Path, entry: Entry, data: bytes, overwrite: bool, aside: Path | None) -> None:
     target = dest / entry.path
     try:
         for parent in reversed(target.relative_to(dest).parents):
@@ -318,7 +349,11 @@ def _lay_out(dest: Path, entry: Entry, data: bytes, overwrite: bool) -> None:
             if (dest / parent).is_symlink() and parent != Path():
                 raise BadTree(f"{dest / parent} is a symlink; remove it")
             (dest / parent).mkdir(exist_ok=True)
-        if overwrite:
+        if aside is not None:
+            if files.is_plain(target, data, entry.mode == "100755"):
+                return
+            files.move(target, aside / entry.path)
+        elif overwrite:
             target.unlink(missing_ok=True)
         with target.open("xb") as file:
             file.write(data)
@@ -400,9 +435,16 @@ def fetch(
         "--update-head-ok",
         "--no-recurse-submodules",
     ]
+    words = ["fetch", "--quiet", *flags, "--end-of-options", url, *map(rev, refspecs)]
     env = {"GIT_ALLOW_PROTOCOL": "file" if isinstance(source, Path) else "file:https:ssh"}
-    with gitcall.held(git_dir, lock_s):
-        specs = [rev(spec) for spec in refspecs]
-        gitcall.output(
-            git_dir, "fetch", "--quiet", *flags, "--end-of-options", url, *specs, env=env, timeout_s=timeout_s
-        )
+    for is_again in (False, True):
+        try:
+            with gitcall.held(git_dir, lock_s):
+                gitcall.output(git_dir, *words, env=env, timeout_s=timeout_s)
+            return
+        except GitError as error:
+            if is_again or "/commondir" not in str(error):
+                raise
+            from org.world import worktrees  # made of this module
+
+            worktrees.list_worktrees(git_dir)  # a git that was killed while it made a worktree stops every other one

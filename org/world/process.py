@@ -6,12 +6,25 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+START_S = 30.0  # a bare interpreter takes 12 ms; a machine that is this late has other troubles
+# its own output is the answer; that of the program goes where its errors go. Python ignores SIGPIPE and SIGXFSZ: undone
+_LAUNCHER = """\
+import os, sys
+try:
+    to_log = [(os.POSIX_SPAWN_DUP2, 2, 1)]
+    pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=to_log, setsigdef=[13, 25])
+    print(pid, end="")
+except OSError as error:
+    print(error, end="")
+"""
 
 
 @dataclass(frozen=True)
@@ -53,15 +66,48 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def cpu_s(roots: Iterable[int]) -> dict[int, float]:
+    """Seconds of processor time that each of `roots` and what lives below it has used, children included that ended and
+    were waited for. One walk over /proc for all of them (about 20 us a process of the machine): not for every second."""
+    used: dict[int, float] = {}
+    parents: dict[int, int] = {}
+    for pid in _pids():
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue  # gone meanwhile
+        parents[pid] = int(fields[1])
+        used[pid] = sum(int(ticks) for ticks in fields[11:15]) / CLOCK_TICKS
+    total = dict.fromkeys(roots, 0.0)
+    for pid, seconds in used.items():
+        above, seen = pid, set()
+        while above not in total and above in parents and above not in seen:
+            seen.add(above)  # pids that were used again while we read could make a ring
+            above = parents[above]
+        if above in total:
+            total[above] += seconds
+    return total
+
+
+def program(pid: int) -> str:
+    """The name of the program that `pid` runs, as tmux's #{pane_current_command} would say it; "" when it is gone."""
+    try:
+        first = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
+    except OSError:
+        return ""
+    return os.fsdecode(first).rpartition("/")[2].lstrip("-")
+
+
 def set_subreaper(on: bool = True) -> None:
     """Orphans below this process become its children, whatever session they made for themselves; until it is off."""
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
-def find_marked(marker: str) -> list[int]:
-    """Living processes whose environment holds exactly `marker` (NAME=value), this one left out."""
-    wanted = os.fsencode(marker)
+def find_marked(*markers: str) -> list[int]:
+    """Living processes whose environment holds exactly one of `markers` (NAME=value), this one left out. One walk over /proc
+    for all of them."""
+    wanted = set(map(os.fsencode, markers))
     found = []
     for pid in _pids():
         if pid == os.getpid():
@@ -70,7 +116,7 @@ def find_marked(marker: str) -> list[int]:
             entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         except OSError:
             continue  # gone, or another user's
-        if wanted in entries and identity(pid) is not None:
+        if not wanted.isdisjoint(entries) and identity(pid) is not None:
             found.append(pid)
     return found
 
@@ -95,6 +141,47 @@ def open_holders(path: Path) -> list[int]:
             if (other.st_dev, other.st_ino) == (facts.st_dev, facts.st_ino):
                 found.append(pid)
                 break
+    return found
+
+
+def inside(folder: Path) -> list[int]:
+    """Living processes whose working folder is `folder` or below it, or that have a file there open; this one left out."""
+    place = str(folder.resolve())
+    found = []
+    for pid in _pids():
+        if pid == os.getpid():
+            continue
+        try:
+            links = [Path(f"/proc/{pid}/cwd"), *Path(f"/proc/{pid}/fd").iterdir()]
+        except OSError:
+            continue  # gone, or another user's
+        if any(_leads_into(link, place) for link in links) and identity(pid) is not None:
+            found.append(pid)
+    return sorted(found)
+
+
+def _leads_into(link: Path, place: str) -> bool:
+    try:
+        target = os.readlink(link)  # noqa: PTH115 - text: "(deleted)" behind it is no path
+    except OSError:
+        return False
+    return target == place or target.startswith(place + "/")
+
+
+def working_in(program: str, folder: Path, marker: str) -> list[int]:
+    """Living processes of a program (its name's beginning) that carry the marker, stand in the folder or below, or name it."""
+    place = str(folder.resolve())
+    found = []
+    for pid in _pids():
+        try:
+            if not Path(f"/proc/{pid}/comm").read_text(errors="replace").startswith(program):
+                continue
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            is_marked = os.fsencode(marker) in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue  # gone, or another user's
+        if is_marked or os.fsencode(place) in words or _leads_into(Path(f"/proc/{pid}/cwd"), place):
+            found += [pid] if identity(pid) is not None else []
     return found
 
 
@@ -158,28 +245,27 @@ def end_tree(root: int, grace_s: float = 0.5, keep: int | None = None, spare: in
 
 def spawn_detached(argv: list[str], env: dict[str, str], cwd: Path, log: Path, pass_fds: tuple[int, ...] = ()) -> int:
     """Start a program in a session of its own, input from /dev/null, output appended to `log`; returns its pid.
-    A double fork: its parent is init, so it leaves no zombie with the caller."""
-    reader, writer = os.pipe()
-    first = os.fork()
-    if first == 0:
+    A bare interpreter (12 ms) starts it and ends: its parent is init, so it leaves no zombie with the caller, and nothing of
+    the caller is forked, whose other threads may hold locks that the copy would wait for, with the leases in its hand."""
+    with log.open("ab") as out:
         try:
-            os.close(reader)
-            os.setsid()
-            with log.open("ab") as out:
-                child = subprocess.Popen(
-                    argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out, pass_fds=pass_fds
-                )
-            os.write(writer, str(child.pid).encode())
-        except OSError as error:
-            os.write(writer, f"!{error}".encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as answer:
-        text = answer.read().decode()
-    os.waitpid(first, 0)
-    if not text or text.startswith("!"):
-        raise OSError(f"{argv[0]} did not start: {text[1:] or 'no answer'}")
+            done = subprocess.run(
+                [sys.executable, "-I", "-S", "-c", _LAUNCHER, *argv],
+                env=env,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=out,
+                pass_fds=pass_fds,
+                start_new_session=True,
+                timeout=START_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise OSError(f"{argv[0]} did not start within {START_S:.0f} s") from None
+    text = done.stdout.decode()
+    if not text.isdigit():
+        raise OSError(f"{argv[0]} did not start: {text or f'see {log}'}")
     return int(text)
 
 

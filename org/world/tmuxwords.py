@@ -13,10 +13,16 @@ from org.errors import BadInput
 
 MAX_COMMAND_BYTES = 12_000  # of one tmux process: it refuses 16 KB ("command too long")
 SEPARATOR = "|"  # printable: tmux turns control characters of a format into underscores
-# The free text comes last: a program can put a separator into its title.
-PANE_FIELDS = """pid pane_id window_id window_name session_name pane_pid pane_dead pane_dead_status pane_dead_signal
-    pane_in_mode pane_input_off pane_width pane_height pane_active @seat pane_title"""
-CLIENT_FIELDS = "client_activity pane_id client_control_mode client_readonly client_prefix client_width client_height"
+PANE_FIELDS = """pid pane_id window_id window_name pane_pid pane_dead pane_dead_status pane_dead_signal
+    pane_in_mode pane_input_off pane_width pane_height pane_active cursor_x cursor_y @seat pane_current_command
+    pane_title"""
+CLIENT_FIELDS = """client_activity pane_id client_control_mode client_readonly client_prefix client_width client_height
+    client_created"""
+
+# texts that a person or a program gives as they like: a separator in one would shift every field behind it
+FREE = frozenset({"window_name", "@seat", "pane_current_command", "pane_title"})
+
+BUSY = "org-busy"  # printed in place of typing
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -40,7 +46,6 @@ class PaneInfo:
     id: str
     window: str
     window_name: str
-    session: str
     pid: int
     dead: bool
     dead_status: int | None
@@ -51,11 +56,14 @@ class PaneInfo:
     active: bool
     seat: str
     title: str
+    command: str = ""  # what is in front on its terminal: the program itself, or one that it has put there
+    cursor: tuple[int, int] = (0, 0)  # column and row, from 0
 
 
 @dataclass(frozen=True)
 class ClientInfo:
-    """One attached terminal. `activity`: Unix seconds of the person's last key, not moved by what we type. `control`:
+    """One attached terminal. `activity`: Unix seconds of the person's last key, not moved by what we type; before their
+    first one, of `created`, the moment when they attached. `control`:
     a program reads this client, no person. `prefix`: the person has pressed the prefix key and is about to command."""
 
     activity: int
@@ -65,21 +73,24 @@ class ClientInfo:
     prefix: bool
     width: int
     height: int
+    created: int = 0
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
 def row_format(fields: str) -> str:
-    """The tmux format that prints `fields` (names between spaces) as one row."""
-    return SEPARATOR.join(f"#{{{word}}}" for word in fields.split())
+    """The tmux format that prints `fields` (names between spaces) as one row; tmux writes `_` for a separator in a text."""
+    return SEPARATOR.join(
+        f"#{{s/[{SEPARATOR}]/_/:{word}}}" if word in FREE else f"#{{{word}}}" for word in fields.split()
+    )
 
 
 def rows(out: str, fields: str) -> list[dict[str, str]]:
     """field -> text of every row that tmux printed for `row_format(fields)`."""
     names = fields.split()
-    lines = [line for line in out.split("\n") if line.count(SEPARATOR) >= len(names) - 1]
-    return [dict(zip(names, line.split(SEPARATOR, len(names) - 1), strict=True)) for line in lines]
+    lines = [line.split(SEPARATOR) for line in out.split("\n")]
+    return [dict(zip(names, parts, strict=True)) for parts in lines if len(parts) == len(names)]
 
 
 def pane_info(row: Mapping[str, str]) -> PaneInfo:
@@ -90,7 +101,6 @@ def pane_info(row: Mapping[str, str]) -> PaneInfo:
         id=row["pane_id"],
         window=row["window_id"],
         window_name=row["window_name"],
-        session=row["session_name"],
         pid=int(row["pane_pid"] or 0),
         dead=dead,
         dead_status=known if dead else None,
@@ -101,6 +111,8 @@ def pane_info(row: Mapping[str, str]) -> PaneInfo:
         active=row["pane_active"] == "1",
         seat=row["@seat"],
         title=row["pane_title"],
+        command=row["pane_current_command"],
+        cursor=(int(row["cursor_x"] or 0), int(row["cursor_y"] or 0)),
     )
 
 
@@ -114,6 +126,7 @@ def client_info(row: Mapping[str, str]) -> ClientInfo:
         prefix=row["client_prefix"] == "1",
         width=int(row["client_width"] or 0),
         height=int(row["client_height"] or 0),
+        created=int(row["client_created"] or 0),
     )
 
 
@@ -151,6 +164,32 @@ def key(text: str) -> str:
 def clean(text: str) -> str:
     """Without control characters, line separators and lone surrogates: nothing that ends a line or starts an escape."""
     return "".join(letter for letter in text if unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp"))
+
+
+def if_open(pane: str, command: Sequence[str], pid: int | None = None) -> list[str]:
+    """`command` for a pane, run by the server in one breath with the look whether the pane takes it: no person can come in
+    between. Prints BUSY and does nothing where the pane is in a mode (send-keys would hang), dead, closed to input, or runs
+    another process than `pid`."""
+    is_same = "1" if pid is None else f"#{{==:#{{pane_pid}},{pid}}}"
+    is_open = f"#{{?pane_in_mode,,#{{?pane_dead,,#{{?pane_input_off,,{is_same}}}}}}}"
+    return ["if-shell", "-F", "-t", pane_id(pane), is_open, words(command), f"display-message -p {BUSY}"]
+
+
+def is_sayable(command: Sequence[str]) -> bool:
+    """Whether `words` can hold the command: a line break ends a line wherever it stands."""
+    return not any(letter in word for word in command for letter in "\n\r\0")
+
+
+def words(command: Sequence[str]) -> str:
+    """A command, without a line break in it, as tmux's own language reads it back."""
+    return " ".join(map(_quoted, command))
+
+
+def _quoted(word: str) -> str:
+    """Nothing between single quotes is special."""
+    return (
+        word if re.fullmatch(r"[A-Za-z0-9_./@-][A-Za-z0-9_./:=@+-]*", word) else "'" + word.replace("'", "'\\''") + "'"
+    )
 
 
 def escape_format(text: str) -> str:

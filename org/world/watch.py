@@ -7,9 +7,12 @@ machine's inotify instances.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +24,8 @@ class Watcher:
 
     def __init__(self, root: Path) -> None:
         self._changed = threading.Event()
-        self._observer: Any = _observe(root, self._changed)
+        self._places: set[str] = set()
+        self._observer: Any = _observe(root, self._note)
 
     @property
     def is_polling(self) -> bool:
@@ -32,6 +36,18 @@ class Watcher:
         has_changed = self._changed.wait(timeout_s)
         self._changed.clear()
         return has_changed
+
+    def places(self) -> set[str]:
+        """What lies directly below the root and changed, or has something in it that did, since the last call."""
+        found = set()
+        with contextlib.suppress(KeyError):
+            while True:  # one by one out of the same set: a name that is added meanwhile stays for the next call
+                found.add(self._places.pop())
+        return found
+
+    def _note(self, place: str) -> None:
+        self._places.add(place)
+        self._changed.set()
 
     def close(self) -> None:
         """Stop watching, and end a `wait` in another thread. Closing twice is fine."""
@@ -50,9 +66,9 @@ class Watcher:
         self.close()
 
 
-def _observe(root: Path, changed: threading.Event) -> Any:
-    """A running observer that sets `changed`, or None where the machine can give none."""
-    from watchdog.events import FileSystemEvent, FileSystemEventHandler
+def _observe(root: Path, note: Callable[[str], None]) -> Any:
+    """A running observer that notes each change's place, or None where the machine can give none."""
+    from watchdog import events
     from watchdog.observers import Observer
 
     # An emitter that is being stopped complains of a last event, and one whose folder was made anew of its callback,
@@ -61,15 +77,22 @@ def _observe(root: Path, changed: threading.Event) -> Any:
     logging.getLogger("watchdog").setLevel(logging.CRITICAL)
     logging.getLogger("fsevents").setLevel(logging.CRITICAL)
 
-    class Handler(FileSystemEventHandler):
-        def on_any_event(self, event: FileSystemEvent) -> None:
-            # A scan opens and closes files: reacting to that would wake it for ever.
+    # A scan opens and closes files: reacting to that would wake it for ever, and to be told of it costs more than the scan.
+    kinds: list[type[events.FileSystemEvent]] = [events.FileCreatedEvent, events.DirCreatedEvent]
+    kinds += [events.FileMovedEvent, events.DirMovedEvent, events.FileModifiedEvent]
+    kinds += [events.FileDeletedEvent, events.DirDeletedEvent]
+
+    class Handler(events.FileSystemEventHandler):
+        def on_any_event(self, event: events.FileSystemEvent) -> None:
             if event.event_type in ("created", "moved", "modified", "deleted"):
-                changed.set()
+                path = os.fsdecode(event.dest_path or event.src_path)
+                note(path[start:].partition("/")[0])
+
+    start = len(str(root)) + 1
 
     observer = Observer()
     try:
-        observer.schedule(Handler(), str(root), recursive=True)
+        observer.schedule(Handler(), str(root), recursive=True, event_filter=kinds)
         observer.start()
     except OSError:  # no inotify instance or watch left, or no such folder
         return None

@@ -7,9 +7,14 @@ would run); callers lay them in with `git.export`.
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
+from org import files
+from org.failpoint import failpoint
 from org.world import git, gitcall
 from org.world.gitcall import GitError, rev
 
@@ -30,29 +35,61 @@ def add(hub: Path, path: Path, branch: str, start: str) -> None:
     Adding what is already there is fine. Mends what a kill left behind: an entry with an empty commondir (it breaks
     every worktree command in the hub), an entry whose folder is gone, a folder that holds nothing but a dangling .git.
     """
-    path = _place(path)
+    add_all(hub, [(path, branch, start)])
+
+
+def add_all(hub: Path, wanted: Sequence[tuple[Path, str, str]]) -> None:
+    """`add` for many (path, branch, start), one after another under one lock; one process each, and two for all."""
     with gitcall.held(hub):  # 16 at once without it: 6 of 192 failed, each leaving an orphan branch
-        _mend(hub, path, branch)
+        places = [(_place(path), branch, start) for path, branch, start in wanted]
+        _mend(hub, {path for path, _, _ in places}, {branch for _, branch, _ in places})
         known = {tree.path: tree for tree in _worktrees(hub)}
-        if path in known:
-            if known[path].branch != branch:
-                raise GitError(f"{path} is a worktree of branch {known[path].branch}, not {branch}; remove it first")
-            return
-        if path.is_dir() and any(path.iterdir()):
-            raise GitError(f"{path} has files but is no worktree of {hub}; move it away")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        make = ["worktree", "add", "--quiet", "--no-checkout"]
-        if git.ref_value(hub, f"refs/heads/{rev(branch)}") is None:
-            gitcall.output(hub, *make, "--no-track", "-b", branch, "--", str(path), rev(start))
-        else:
-            gitcall.output(hub, *make, "--", str(path), branch)
+        there = git.list_refs(hub, "refs/heads")
+        for path, branch, start in places:
+            if path in known:
+                if known[path].branch != branch:
+                    raise GitError(
+                        f"{path} is a worktree of branch {known[path].branch}, not {branch}; remove it first"
+                    )
+                continue
+            if path.is_dir() and any(path.iterdir()):
+                raise GitError(f"{path} has files but is no worktree of {hub}; move it away")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            make = ["worktree", "add", "--quiet", "--no-checkout"]
+            if f"refs/heads/{rev(branch)}" not in there:
+                gitcall.output(hub, *make, "--no-track", "-b", branch, "--", str(path), rev(start))
+            else:
+                gitcall.output(hub, *make, "--", str(path), branch)
+            failpoint("worktrees.added")
+
+
+def adopt(hub: Path, path: Path, branch: str) -> None:
+    """The folder at `path` is a worktree of `hub` again, on `branch` where nothing says another: what is missing or torn of
+    the hub's entry and of the .git file is written, nothing else is touched. For a folder with work in it whose entry was
+    lost or half written; its index may be missing afterwards. GitError where a repository of its own is in there."""
+    path = _place(path)
+    link = path / ".git"
+    with gitcall.held(hub):
+        if link.is_dir() or link.is_symlink():
+            raise GitError(f"{link} is no file; a repository of its own is in the way")
+        entries = hub.absolute().parent.resolve() / hub.name / "worktrees"
+        entry = entry_of(hub, path, is_whole=False) or Path(_text(link).removeprefix("gitdir: "))
+        if entry.name in ("", "..") or entry.parent != entries or entry.is_symlink():
+            entry = next(e for n in range(10_000) if not (e := entries / f"{path.name}{n or ''}").exists())
+        entry.mkdir(parents=True, exist_ok=True)
+        for name, text in {"HEAD": f"ref: refs/heads/{branch}", "gitdir": str(link), "commondir": "../.."}.items():
+            if not _text(entry / name):
+                files.replace(entry / name, text + "\n")
+        failpoint("worktrees.adopted")
+        if _text(link) != f"gitdir: {entry}":
+            files.replace(link, f"gitdir: {entry}\n")
 
 
 def remove(hub: Path, path: Path) -> None:
     """Delete the worktree at `path` with everything in it, and the hub's entry; its branch stays. Missing is fine."""
     path = _place(path)
     with gitcall.held(hub):
-        _mend(hub, path, None)
+        _mend(hub, {path}, set())
         if path in {tree.path for tree in _worktrees(hub)}:
             gitcall.output(hub, "worktree", "remove", "--force", "--force", "--", str(path))
         elif path.exists():
@@ -62,8 +99,47 @@ def remove(hub: Path, path: Path) -> None:
 def list_worktrees(hub: Path) -> list[Worktree]:
     """The worktrees of `hub`, those whose folder is missing left out."""
     with gitcall.held(hub):
-        _mend(hub, None, None)
+        _mend(hub, set(), set())
         return [tree for tree in _worktrees(hub) if tree.path.exists()]
+
+
+def branches(hub: Path) -> dict[Path, str]:
+    """Folder -> the branch its HEAD names, "" where that is none, of every worktree that is there; read from the hub's own
+    entries, without a process and without mending."""
+    found = {}
+    entries = hub / "worktrees"
+    for entry in sorted(entries.iterdir()) if entries.is_dir() else []:
+        link = Path(_text(entry / "gitdir"))
+        if not _is_half_made(entry) and link.name == ".git" and _text(link).startswith("gitdir: "):
+            head = _text(entry / "HEAD")
+            found[link.parent] = head.removeprefix("ref: refs/heads/") if head.startswith("ref: refs/heads/") else ""
+    return found
+
+
+def entry_of(hub: Path, path: Path, is_whole: bool = True) -> Path | None:
+    """The hub's own folder for the worktree at `path`: what the worktree's .git file says could be an agent's. Without
+    `is_whole` one that is half written too."""
+    place = _place(path) / ".git"
+    entries = hub / "worktrees"
+    for entry in sorted(entries.iterdir()) if entries.is_dir() else []:
+        if Path(_text(entry / "gitdir")) == place and not (is_whole and _is_half_made(entry)):
+            return entry
+    return None
+
+
+def index_of(git_dir: Path, commit: str) -> bytes:
+    """An index that holds the files of `commit`, made in a repository of ours: the same bytes serve every worktree."""
+    with tempfile.TemporaryDirectory(prefix="org-index-") as folder:
+        index = Path(folder) / "index"
+        gitcall.output(git_dir, "read-tree", rev(commit), env={"GIT_INDEX_FILE": str(index)})
+        return index.read_bytes()
+
+
+def listed(git_dir: Path, index: Path) -> dict[str, str]:
+    """path -> sha of what an index file of any repository holds, read in one of ours."""
+    out = gitcall.output(git_dir, "ls-files", "--stage", "-z", env={"GIT_INDEX_FILE": str(index.absolute())})
+    rows = [line.split(b"\t", 1) for line in out.split(b"\0")[:-1]]
+    return {os.fsdecode(name): head.decode().split()[1] for head, name in rows}
 
 
 def fill_index(worktree: Path) -> None:
@@ -86,25 +162,24 @@ def _worktrees(hub: Path) -> list[Worktree]:
     return found
 
 
-def _mend(hub: Path, path: Path | None, branch: str | None) -> None:
+def _mend(hub: Path, paths: AbstractSet[Path], branches: AbstractSet[str]) -> None:
     """Move broken and stale entries out of `worktrees/`. Moved, not deleted: an index and a reflog may be worth a look."""
     entries = hub / "worktrees"
+    links, heads = {path / ".git" for path in paths}, {f"ref: refs/heads/{branch}" for branch in branches}
     for entry in sorted(entries.iterdir()) if entries.is_dir() else []:
         if _is_half_made(entry):
             _set_aside(hub, entry)
             continue
         place = Path(_text(entry / "gitdir"))
-        is_ours = (path is not None and place == path / ".git") or (
-            branch is not None and _text(entry / "HEAD") == f"ref: refs/heads/{branch}"
-        )
-        if is_ours and not place.exists():
+        if (place in links or _text(entry / "HEAD") in heads) and not place.exists():
             _set_aside(hub, entry)
-    if path is not None and path.is_dir() and [child.name for child in path.iterdir()] == [".git"]:
-        link = path / ".git"
-        target = _text(link).removeprefix("gitdir: ")
-        if link.is_file() and not Path(target, "commondir").exists():
-            link.unlink()
-            path.rmdir()
+    for path in paths:
+        if path.is_dir() and [child.name for child in path.iterdir()] == [".git"]:
+            link = path / ".git"
+            target = _text(link).removeprefix("gitdir: ")
+            if link.is_file() and not Path(target, "commondir").exists():
+                link.unlink()
+                path.rmdir()
 
 
 def _place(path: Path) -> Path:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
+
+from org.times import seconds
 
 SLACK_S = 2.0  # a step of the clock by a second, at both ends
 DRIFT = 0.001  # of the time that passed: a clock that is pulled right slowly, over days
@@ -62,15 +63,6 @@ def unmeasured(rows: Sequence[Mapping[str, Any]], numbers: Sequence[int] | None 
         elif row.get("kind") in ("verdict", "credit"):
             found += _of_a_verdict(line, row, known)
     return found
-
-
-def seconds(text: Any) -> float | None:
-    """Unix seconds of an ISO-8601 time, UTC where it does not say; None for what is no time."""
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _of_a_result(line: int, row: Mapping[str, Any]) -> Iterator[Problem]:

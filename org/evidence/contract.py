@@ -29,6 +29,7 @@ __all__ = [
     "SourceError",
     "check_claim",
     "code_digest",
+    "code_lines",
     "constants",
     "derive",
     "same_code",
@@ -190,7 +191,7 @@ def _skeleton(source: str, without: set[str]) -> str:
 
 def _line_counts(old: str, new: str, is_python: bool) -> tuple[int, int]:
     """Lines added and removed."""
-    before, after = _counted(old, is_python), _counted(new, is_python)
+    before, after = code_lines(old, is_python), code_lines(new, is_python)
     added = removed = 0
     for tag, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if tag != "equal":
@@ -198,7 +199,8 @@ def _line_counts(old: str, new: str, is_python: bool) -> tuple[int, int]:
     return added, removed
 
 
-def _counted(text: str, is_python: bool) -> list[str]:
+def code_lines(text: str, is_python: bool) -> list[str]:
+    """The lines that count: of Python the code as one formatter would write it, without comments and docstrings."""
     if is_python:
         try:
             text = ast.unparse(strip_docstrings(parse(text)))

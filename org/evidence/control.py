@@ -1,5 +1,7 @@
 """A control: the same change with its budget cut, or stretched, until both arms spend the same FLOPs. Pure.
 
+A refutation cuts by what the org counted itself, `cpu_s`, where the code prints no more FLOPs and yet works longer.
+
     FLOPs of one run of either arm -> the candidate's budget -> its runs there -> the judge, as for any other pair
 
 The budget rests on the first run of each tree, in the ledger's order, that printed its FLOPs, so it never changes once it
@@ -31,6 +33,7 @@ class Plan:
     share: float  # of the scale's budget: the baseline's FLOPs over the candidate's at the full one
     base: str
     cand: str
+    axis: str = "flops"
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,9 @@ def plan(contract: Contract, results: Iterable[RunResult], charter: Charter, dig
     results = list(results)
     base = [r for r in results if r.tree == contract.baseline_tree and r.setting == full and r.status != "lost"]
     cand = [r for r in results if r.tree == contract.tree and r.setting in (full, short.setting) and r.status != "lost"]
-    counted = [next((r for r in arm if r.flops and r.steps), None) for arm in (base, cand)]
-    ended = _silent("baseline", base, counted[0]) or _silent("candidate", cand, counted[1])
+    axis = contract.control
+    counted = [next((r for r in arm if _spent(r, axis) and r.steps), None) for arm in (base, cand)]
+    ended = _silent("baseline", base, counted[0], axis) or _silent("candidate", cand, counted[1], axis)
     if ended:
         return ended
     asked = [("baseline", contract.seeds[0])] if counted[0] is None else []
@@ -81,13 +85,13 @@ def plan(contract: Contract, results: Iterable[RunResult], charter: Charter, dig
     if asked:
         return More(tuple(asked), {PROBE: short})
     ours, theirs = counted
-    assert ours is not None and theirs is not None and ours.flops
-    share = ours.flops / _at_full_budget(theirs, scale, charter, theirs.setting == short.setting)
+    assert ours is not None and theirs is not None
+    share = _spent(ours, axis) / _at_full_budget(theirs, axis, scale, charter, theirs.setting == short.setting)
     if share > STRETCH:
-        why = f"{theirs.run} printed {1 / share:.2g}x of the baseline's FLOPs, and a budget is stretched {STRETCH:g} times at most"
+        why = f"{theirs.run} spent {1 / share:.2g}x of the baseline's {_WORDS[axis]}, and a budget is stretched {STRETCH:g} times at most"
         return Ended("invalid", why, theirs.run)
     steps, tokens = max(1, round(scale.steps * share)), max(min(1, scale.tokens), round(scale.tokens * share))
-    return Plan(Budget(digest(steps, tokens, False), steps, tokens), share, ours.run, theirs.run)
+    return Plan(Budget(digest(steps, tokens, False), steps, tokens), share, ours.run, theirs.run, axis)
 
 
 def sentence(found: Plan | More | Ended, scale: Scale) -> str:
@@ -95,10 +99,12 @@ def sentence(found: Plan | More | Ended, scale: Scale) -> str:
     if isinstance(found, Ended):
         return found.why
     if isinstance(found, More):
-        return f"control: a probe of {_probe_steps(scale)} steps counts its FLOPs first; the budget follows from them"
+        return (
+            f"control: a probe of {_probe_steps(scale)} steps counts what it spends first; the budget follows from that"
+        )
     if found.budget.steps == scale.steps and abs(found.share - 1) <= matching.COUNTED:
-        return f"control: FLOPs equal the baseline's in {found.cand}, so this is what a run without it would measure"
-    return f"control at equal FLOPs: {found.budget.steps} of {scale.steps} steps, {found.share:.3g} of the budget, by {found.cand}"
+        return f"control: {_WORDS[found.axis]} equal the baseline's in {found.cand}, so this is what a run without it would measure"
+    return f"control at equal {_WORDS[found.axis]}: {found.budget.steps} of {scale.steps} steps, {found.share:.3g} of the budget, by {found.cand}"
 
 
 def _explained(verdict: Verdict, found: Plan, scale: Scale) -> Verdict:
@@ -114,16 +120,15 @@ def _explained(verdict: Verdict, found: Plan, scale: Scale) -> Verdict:
     return replace(verdict, reasons=(*reasons, UNSTACKED) if verdict.outcome in KEPT else reasons)
 
 
-def _silent(arm: str, runs: list[RunResult], counted: RunResult | None) -> Ended | None:
-    """Runs that could have printed their FLOPs and did not: no further one will."""
+def _silent(arm: str, runs: list[RunResult], counted: RunResult | None, axis: str) -> Ended | None:
+    """Runs that could have shown what they spent and did not: no further one will."""
     if counted is not None or not runs:
         return None
     for run in runs:
         if run.status in ("ok", "invalid"):
             said = f" ({run.reason})" if run.reason else ""
-            why = (
-                f"{run.run} of the {arm} printed no FLOPs{said}; print `flops_total:` and `steps:` after the line `---`"
-            )
+            what = "flops_total:` and `steps:" if axis == "flops" else "steps:"
+            why = f"{run.run} of the {arm} printed no {_WORDS[axis] if axis == 'flops' else 'steps'}{said}; print `{what}` after the line `---`"
             return Ended("invalid", why, run.run)
     broken = next((run for run in runs if arm == "baseline" or run.arm == PROBE), None)
     if broken is None:
@@ -134,15 +139,23 @@ def _silent(arm: str, runs: list[RunResult], counted: RunResult | None) -> Ended
     return Ended("crash", f"{why}; a crash of the candidate counts as a loss", broken.run)
 
 
-def _at_full_budget(run: RunResult, scale: Scale, charter: Charter, is_probe: bool) -> float:
-    """FLOPs that a run of this tree spends at the scale's budget. A probe's are scaled by what it says it spent, since a
+_WORDS = {"flops": "FLOPs", "cpu_s": "processor seconds"}
+
+
+def _spent(run: RunResult, axis: str) -> float:
+    return float(getattr(run, axis) or 0.0)
+
+
+def _at_full_budget(run: RunResult, axis: str, scale: Scale, charter: Charter, is_probe: bool) -> float:
+    """What a run of this tree spends at the scale's budget. A probe's are scaled by what it says it spent, since a
     trainer rounds a budget of tokens to whole steps."""
-    assert run.flops and run.steps
+    assert run.steps
+    spent = _spent(run, axis)
     if not is_probe:
-        return run.flops
+        return spent
     if "{steps}" not in charter.command and run.tokens:
-        return run.flops * scale.tokens / run.tokens
-    return run.flops * scale.steps / run.steps
+        return spent * scale.tokens / run.tokens
+    return spent * scale.steps / run.steps
 
 
 def _short(scale: Scale, digest: Digest) -> Budget:

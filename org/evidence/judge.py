@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from org.evidence import matching, printed, stats
+from org.evidence import matching, printed, refute, stats
 from org.records import Charter, Contract, Outcome, RunResult, Tier, Verdict
 
 ENOUGH_DF = 3  # below this many degrees of freedom the noise is not known: more baseline runs first
@@ -51,6 +51,8 @@ def next_step(contract: Contract, results: Sequence[RunResult], charter: Charter
         return case.verify()
     if contract.stage == "promote":
         return case.promote()
+    if contract.stage == "refute":
+        return case.refute()
     if contract.claim == "better":
         return case.search()
     return case.no_worse(len(contract.seeds))
@@ -81,7 +83,7 @@ class _Case:
     def __init__(self, contract: Contract, results: Sequence[RunResult], charter: Charter) -> None:
         self.contract, self.charter, self.rules = contract, charter, charter.rules
         self.sign = charter.metric.sign
-        results = [r for r in results if r.scale == contract.scale]
+        results = [r for r in results if r.scale == contract.scale and refute.counts(contract, r)]
         self.trees: dict[str, dict[int, RunResult]] = {}
         for result in results:
             if result.status != "lost":
@@ -90,7 +92,8 @@ class _Case:
         self.base = self.trees.get(contract.baseline_tree, {})
         self.cand = self.trees.get(contract.tree, {})
         verifying = contract.stage in ("verify", "promote")
-        self.base_used = {s: r for s, r in self.base.items() if s in contract.seeds} if verifying else self.base
+        is_apart = verifying or contract.stage == "refute"
+        self.base_used = {s: r for s, r in self.base.items() if s in contract.seeds} if is_apart else self.base
         self.cand_used = {s: r for s, r in self.cand.items() if s in contract.seeds}
         both = [*self.base_used.values(), *self.cand_used.values()]
         self.split = "hidden" if verifying and both and all(_finite(r.hidden) for r in both) else "val"
@@ -132,6 +135,9 @@ class _Case:
         """A verdict that no further run can change: a crash, an invalid run, an unfair pair, a broken baseline."""
         for seed, run in self.base.items():
             if seed in self.contract.seeds and _problem(run):
+                if refute.is_control_of_trees(self.contract.attack):
+                    why = f"{run.run} ended as {_problem(run)}: what does not run is no rival of the claim"
+                    return self.verdict("win", None, [why])
                 why = f"the baseline's run {run.run} ended as {_problem(run)}; nothing can be compared with it"
                 return self.verdict("lost", None, [why])
         for run in self.cand_used.values():
@@ -155,7 +161,8 @@ class _Case:
         arms_used = list(self.base_used.values()), list(self.cand_used.values())
         why_not = self.repeated() or printed.why_not(self.contract, self.charter, *arms_used)
         is_measured = any(r.status == "ok" for r in self.cand_used.values())
-        if not why_not and is_measured:
+        is_asked = self.contract.stage != "refute" or self.contract.control == "flops"
+        if not why_not and is_measured and is_asked:
             less_is_fair = self.contract.claim != "better"
             why_not = matching.mismatch(self.table(), self.contract.matched, less_is_fair)
         return self.verdict("invalid", None, [why_not]) if why_not else None
@@ -195,7 +202,7 @@ class _Case:
     def verify(self) -> More | Verdict:
         """Both arms at all of the contract's seeds, fresh ones, then one look."""
         seeds = self.contract.seeds
-        missing = self.missing("candidate", seeds) + self.missing("baseline", seeds)
+        missing = self.both(seeds)
         if missing:
             return More(_alternated(missing))
         if self.contract.claim != "better":
@@ -215,13 +222,35 @@ class _Case:
         as many runs 93 times in 100, and 3.09 every second time: that would retract as many true wins as it kept.
         """
         seeds = self.contract.seeds
-        missing = self.missing("candidate", seeds) + self.missing("baseline", seeds)
+        missing = self.both(seeds)
         if missing:
             return More(_alternated(missing))
         if self.contract.claim != "better":
             return self.no_worse(len(seeds), runs=len(seeds))
         found = self.effect(seeds)
         return self.unknown_noise() if found is None else self.threshold(found, self.rules.tentative_z, None)
+
+    def refute(self) -> More | Verdict:
+        """Both arms on the refutations' own seeds, look by look, until the claim or its rival is as good as excluded: `win`
+        where it stood, `loss` where it is broken, `null` where the runs ended first."""
+        seeds = self.contract.seeds
+        base, cand = self.numbers(self.base_used), self.numbers(self.cand_used)
+        done = min(len(base), len(cand))
+        if done < refute.LOOKS[0]:
+            return More(_alternated(self.both(seeds[: refute.LOOKS[0]])))
+        found = self.effect(seeds)
+        if found is None:
+            return self.unknown_noise()
+        shows = refute.asked(self.contract.shows, self.sigma.value or 0.0)
+        state = refute.decide(-self.sign * found.effect, found.se, shows, self.contract.risk)
+        if state is None and (look := refute.next_look(done)):
+            return More(_alternated(self.both(seeds[:look])))
+        outcome, said = refute.ANSWERS[state or "undecided"]
+        why = f"{self.contract.attack}: {said} after {found.n} runs; a gain of {shows:.4g} was to be shown"
+        return self.verdict(outcome, None, [why], found)
+
+    def both(self, seeds: Sequence[int]) -> tuple[tuple[str, int], ...]:
+        return self.missing("candidate", seeds) + self.missing("baseline", seeds)
 
     def threshold(self, found: stats.Effect, limit: float, tier: Tier | None) -> Verdict:
         if found.z >= limit:
@@ -245,7 +274,7 @@ class _Case:
         if runs is None and harm - CLEARLY * first.se > margin:
             return self.verdict("loss", None, [f"harm {harm:+.4f} after one run is far above {margin:g}"], first)
         runs = runs or self.planned_runs(most)
-        missing = self.missing("candidate", seeds[:runs]) + self.missing("baseline", seeds[:runs])
+        missing = self.both(seeds[:runs])
         if missing:
             return More(_alternated(missing))
         found = self.effect(seeds[:runs])

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from org.evidence import standing
 from org.records import KEPT, Contract, Rules, Verdict
 
 State = Literal["open", "carried", "fell", "lost"]  # lost: by the org, so it showed nothing and may be filed again
@@ -87,6 +88,8 @@ def problem(
         return f"{name} is not in the ledger; `org results` lists what is"
     if scale not in scales:
         return f"scale '{scale}' is not in the charter; it has {', '.join(scales)}"
+    if contract.refutes:
+        return f"{name} is an attempt on {contract.refutes}; promote {contract.refutes}"
     if contract.promotes:
         return f"{name} is the re-test of {contract.promotes} at {contract.scale}; promote {contract.promotes}"
     if contract.control:
@@ -95,12 +98,12 @@ def problem(
         known = [
             n
             for n, v in verdicts.items()
-            if v.outcome in KEPT and (c := contracts.get(n)) and not c.promotes and not c.control
+            if v.outcome in KEPT and (c := contracts.get(n)) and not (c.promotes or c.refutes or c.control)
         ]
         can = ", ".join(n for n in known if n not in retracted(rows)) or "none yet"
         return f"{name} is {verdict.outcome if verdict else 'not judged yet'}; what won can be promoted: {can}"
-    if gone := retracted(rows).get(name):
-        return f"{name} was retracted at {gone.get('scale')} by {gone.get('experiment')}; file the change anew"
+    if line := retracted(rows).get(name):
+        return f"{name} was {gone(line)}; file the change anew"
     past = {r.scale: r for r in retests(contracts, verdicts).get(name, ()) if r.state != "lost"}
     left = ", ".join(s for s in scales if s != contract.scale and s not in past) or "no other scale"
     if scale == contract.scale:
@@ -113,9 +116,13 @@ def problem(
 
 def out(contracts: Contracts, verdicts: Verdicts) -> dict[str, str]:
     """What is not stacked or verified -> why not, to follow its name."""
-    tests = retests(contracts, verdicts)
+    tests, tested = retests(contracts, verdicts), _tests_alone(contracts, verdicts)
     fell = {name: r for name, found in tests.items() for r in found if r.state == "fell"}
     why = {name: f"did not carry to {r.scale} ({r.experiment})" for name, r in fell.items()}
+    for name, c in contracts.items():
+        if standing.breaks(c, verdicts.get(name)):
+            same = _same_claim(contracts, tested, str(c.refutes))
+            why |= {of: f"was refuted by {c.attack} ({name})" for of in same if of not in why}
     for name, contract in contracts.items():
         if name not in why and (left := owes(contract, verdicts.get(name), tests.get(name, ()))):
             why[name] = f"owes a re-test at {' and '.join(left)}, which the org files"
@@ -172,6 +179,37 @@ def in_force(rows: Rows, program: str) -> list[Mapping[str, Any]]:
     return found
 
 
+def to_follow(rows: Rows, program: str, at: str) -> Mapping[str, Any] | None:
+    """The `head` line of another program that this one goes along with: the oldest it has not gone along with or left
+    behind that moved a head from `at`, where this program stands. Forwards and, with a retraction, back. None when it
+    stands where it belongs."""
+    rows = [row for row in rows if row.get("kind") == "head"]
+    # its own lines, and those it followed, are behind it: a head that went back is not to go forward again
+    behind = max(
+        (int(row.get("of") or row.get("seq") or 0) for row in rows if row.get("program") == program), default=0
+    )
+    for row in rows:
+        if row.get("program") == program or row.get("follows") or int(row.get("seq") or 0) <= behind:
+            continue
+        if row.get("was") == at != row.get("commit"):
+            return row
+    return None
+
+
+def takes_back(contract: Contract, verdict: Verdict | None) -> str | None:
+    """The experiment that this one's verdict takes back: what a re-test was of and did not carry, what was refuted."""
+    if contract.promotes:
+        return contract.promotes if state(verdict) == "fell" else None
+    return contract.refutes if standing.breaks(contract, verdict) else None
+
+
+def gone(row: Mapping[str, Any]) -> str:
+    """A few words on a line that retracts, for tables."""
+    if attack := row.get("attack"):
+        return f"refuted by {attack} ({row.get('experiment')})"
+    return f"retracted at {row.get('scale')} by {row.get('experiment')}"
+
+
 def goes_back_to(rows: Rows, program: str, names: Collection[str]) -> str | None:
     """The commit at which the program's head was before one of `names` made it, members that left it since included, and
     before the heads below that were retracted while it stood on them. None when the head is not what `names` made:
@@ -208,10 +246,10 @@ def stands_on(contracts: Contracts, verdicts: Verdicts, rows: Rows, program: str
     return [name for name in dict.fromkeys([*later, *under_way]) if name not in names]
 
 
-def said(found: Sequence[Retest], gone: Mapping[str, Any] | None = None) -> list[str]:
-    """A few words for each re-test of an experiment, for tables. gone: the line that retracts it."""
+def said(found: Sequence[Retest], line: Mapping[str, Any] | None = None) -> list[str]:
+    """A few words for each re-test of an experiment, for tables. line: the one that retracts it."""
     words = {"open": "re-test at {} under way as {}", "carried": "carried to {} by {}", "fell": "retracted at {} by {}"}
     marks = [words[r.state].format(r.scale, r.experiment) for r in found if r.state in words]
-    if gone is not None and not any(r.state == "fell" for r in found):
-        marks.append(f"retracted at {gone.get('scale')} by {gone.get('experiment')}")
+    if line is not None and not any(r.state == "fell" for r in found):
+        marks.append(gone(line))
     return marks

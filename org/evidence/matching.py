@@ -11,6 +11,7 @@ AXES = ("params", "flops", "tokens", "steps", "train_s", "total_s", "first_step_
 COUNTED = 0.02  # counted axes differ by more than this: another experiment
 TIMED = 0.10  # seconds are noisy
 WORK = 1.0  # more work by the org's own count than this share of the baseline's: it is not what the summary says
+NOISE_S = 0.25  # processor seconds by which two runs differ for the start of their processes alone, on a busy machine
 TINY = 1e-12
 
 Table = dict[str, dict[str, float | None]]
@@ -48,10 +49,9 @@ def mismatch(table: Mapping[str, Mapping[str, float | None]], matched: str, less
         return (
             f"{matched} {_change(excess)} of the baseline's, and this claim holds {matched} equal; {_control(matched)}"
         )
-    work = _excess(table, "cpu_s")
-    if work is not None and work > WORK:
+    if works_longer(table, WORK):
         return (
-            f"the run took {_change(work)} of the baseline's processor seconds by the org's count, and its summary says equal "
+            f"the run took {_change(_excess(table, 'cpu_s') or 0.0)} of the baseline's processor seconds by the org's count, and its summary says equal "
             f"{matched}; count all of the work in its summary"
         )
     if matched in ("flops", "wall_s"):
@@ -65,6 +65,13 @@ def mismatch(table: Mapping[str, Mapping[str, float | None]], matched: str, less
             "candidate print `flops_total:`"
         )
     return None
+
+
+def works_longer(table: Mapping[str, Mapping[str, float | None]], share: float) -> bool:
+    """Whether the candidate took more processor seconds, by the org's own count, than the baseline and this share of it;
+    a difference that starting a process makes is none."""
+    excess, row = _excess(table, "cpu_s"), table.get("cpu_s", {})
+    return excess is not None and excess > share and (row["candidate"] or 0.0) - (row["baseline"] or 0.0) > NOISE_S
 
 
 def net(

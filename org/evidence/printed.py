@@ -17,6 +17,7 @@ from org.records import Charter, Contract, Metric, RunResult
 
 FAR = 4.0  # times the baseline's metric that one change may print, where lower is better and no range is given
 SHORT = 2.0  # times fewer processor seconds than the baseline's that one change may take
+START_S = 0.1  # and at least so many: below it the difference is what starting a process takes on a busy machine
 PROMOTED = 4  # changes that a re-test counts as: it may be of a stack, and does not say how many that has
 TIME_WORDS = {"s", "ms", "us", "ns", "sec", "secs", "second", "seconds", "time", "latency", "runtime", "throughput"}
 
@@ -94,7 +95,7 @@ def _too_soon(
     limit = (FAR if is_gained else SHORT) ** changes
     row = matching.table(base, cand)["cpu_s"]
     before, after = row["baseline"], row["candidate"]
-    if not before or after is None or after >= before / limit:
+    if not before or after is None or after >= before / limit or before - after < START_S:
         return None
     why = f"the run took {after:.3g} processor seconds and the baseline {before:.3g}: too few to have trained as it printed"
     return f"{why}; if it did, let a frozen file measure and print it" if is_gained else why

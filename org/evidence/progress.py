@@ -10,7 +10,7 @@ from typing import Any, Literal
 from org.records import KEPT, Contract, Metric, RunResult, Verdict
 
 Kind = Literal["baseline", "kept", "discarded", "verified", "crash"]
-CAUSES = ("bank", "search kept", "search discarded", "search open", "verify", "promote", "crash", "lost")
+CAUSES = ("bank", "search kept", "search discarded", "search open", "verify", "promote", "refute", "crash", "lost")
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ def series(
 
 
 def is_on_the_curve(contract: Contract | None, scale: str | None = None) -> bool:
-    """Whether the experiment measures at the charter's budget: a value at another one, a control's or a re-test's, is on
+    """Whether the experiment measures at the charter's budget: a value at another one, a control's, a re-test's or an attack's, is on
     no one curve with the rest. One without a contract is taken to. scale: the charter's, where others are out too."""
     if contract is None:
         return True
-    return not (contract.control or contract.promotes) and scale in (None, contract.scale)
+    return not (contract.control or contract.promotes or contract.refutes) and scale in (None, contract.scale)
 
 
 def kind_of(verdict: Verdict) -> Kind:
@@ -127,7 +127,7 @@ def device_time(results: Iterable[RunResult], verdicts: Mapping[str, Verdict]) -
 def _cause(run: RunResult, verdict: Verdict | None) -> str:
     if run.status != "ok":
         return "lost" if run.status == "lost" else "crash"
-    if run.stage in ("bank", "verify", "promote"):
+    if run.stage in ("bank", "verify", "promote", "refute"):
         return run.stage
     if verdict is None:
         return "search open"

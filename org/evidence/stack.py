@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from org.evidence import ladder, stats
-from org.records import KEPT, Contract, Record, Rules, Verdict
+from org.records import KEPT, Contract, Record, Rules, RunResult, Verdict
 
 STACK_OF = 4  # tentative wins that are verified together
 # A removal's harm in standard errors, by the number of looks that are left: two of the stack's own seeds, all of them, as
@@ -68,19 +68,20 @@ def members(
     contracts: Mapping[str, Contract],
     verdicts: Mapping[str, Verdict],
     heads: Mapping[str, Mapping[str, Any]],
-    program: str,
+    program: str | Collection[str],
     head: str | Collection[str] = "",
     limit: int = STACK_OF,
     out: Mapping[str, str] | None = None,
     scale: str = "",
 ) -> list[str]:
-    """Tentative wins of `program` measured against its present head and not yet in a decided stack, largest effect
-    first, at most `limit`. Of two that moved one knob the better goes in. head: the commit, or the commits that count as
-    it (see `same_head`), else the one in `heads`. out: what is not stacked, see `ladder.out`. scale: the one that heads
+    """Tentative wins of `program`, or of several that share one head, measured against that head and not yet in a decided
+    stack, largest effect first, at most `limit`. Of two that moved one knob the better goes in. head: the commit, or the
+    commits that count as it (see `same_head`), else the one in `heads`. out: what is not stacked, see `ladder.out`. scale: the one that heads
     move at, "" for any."""
-    head = head or str((heads.get(program) or {}).get("commit") or "")
+    programs = _named(program)
+    head = head or str((heads.get(programs[0]) or {}).get("commit") or "")
     here = {head} - {""} if isinstance(head, str) else set(head)
-    known = standing(contracts, verdicts, program, here, out, scale)
+    known = standing(contracts, verdicts, programs, here, out, scale)
     wins = [(abs(verdicts[name].effect or 0.0), name) for name, why in known.items() if not why]
     chosen: list[str] = []
     turned: set[tuple[str, str]] = set()
@@ -98,7 +99,7 @@ def members(
 def standing(
     contracts: Mapping[str, Contract],
     verdicts: Mapping[str, Verdict],
-    program: str,
+    program: str | Collection[str],
     here: Collection[str],
     out: Mapping[str, str] | None = None,
     scale: str = "",
@@ -111,10 +112,11 @@ def standing(
         if contract.stage == "verify" and experiment in verdicts and verdicts[experiment].outcome != "lost"
         for name in contract.members
     }
+    programs = _named(program)
     found = {}
     for name, verdict in verdicts.items():
         contract = contracts.get(name)
-        if contract is None or contract.program != program or contract.stage != "search":
+        if contract is None or contract.program not in programs or contract.stage != "search":
             continue
         if verdict.outcome != "win" or verdict.tier != "tentative" or verdict.effect is None:
             continue
@@ -134,9 +136,21 @@ def standing(
     return found
 
 
-def verification_runs(rules: Rules, members: Sequence[str]) -> int:
-    """Fresh seeds an arm: a claim that stands alone needs more than a stack, whoever put it there."""
-    return rules.verify_runs if len(members) > 1 else rules.verify_single_runs
+def verification_runs(rules: Rules, members: Sequence[str], verdicts: Mapping[str, Verdict] | None = None) -> int:
+    """Fresh seeds an arm: a claim that stands alone needs more than a stack, whoever put it there, unless the search
+    showed it at twice the z that it has to show again. verdicts: of the searches, where they are known."""
+    if len(members) > 1:
+        return rules.verify_runs
+    shown = [(verdicts or {}).get(name) for name in members]
+    if shown and all(v is not None and v.claim == "better" and (v.z or 0.0) >= 2 * rules.verified_z for v in shown):
+        return (
+            rules.verify_runs
+        )  # what is left of it after its luck passes as surely on these as a weak one on twice as many
+    return rules.verify_single_runs
+
+
+def _named(program: str | Collection[str]) -> tuple[str, ...]:
+    return (program,) if isinstance(program, str) else tuple(program)
 
 
 def bank_due(head: Mapping[str, Any], measured: Collection[int], bank: int) -> list[int]:
@@ -161,17 +175,18 @@ def after_failure(members: Sequence[str], is_half: bool = False) -> list[list[st
 def half_due(
     contracts: Mapping[str, Contract],
     verdicts: Mapping[str, Verdict],
-    program: str,
+    program: str | Collection[str],
     heads: Collection[str],
     out: Collection[str] = (),
     scale: str = "",
 ) -> list[str]:
     """A half of a stack that failed on one of `heads` and was not tried alone yet, those in `out` left out of it; [] when
     there is none. scale: the one that heads move at, "" for any."""
+    programs = _named(program)
     filed = [
         c
         for c in contracts.values()
-        if c.stage == "verify" and c.members and not c.control and c.program == program and c.baseline_commit in heads
+        if c.stage == "verify" and c.members and not c.control and c.program in programs and c.baseline_commit in heads
         if not scale or c.scale == scale
     ]
     tried = {frozenset(c.members) for c in filed}
@@ -218,7 +233,9 @@ def owing(rows: Iterable[Mapping[str, Any]], program: str) -> Owing | None:
                 continue  # made by a stack that was retracted
             head = row
             removed = [*removed, *row["removed"]] if row.get("removed") else []
-            new = [str(m) for m in row.get("members") or ()] if not row.get("removed") else []
+            # what another program's stack brought is that program's to prove
+            is_own = not row.get("removed") and not row.get("follows")
+            new = [str(m) for m in row.get("members") or ()] if is_own else []
             kept = [m for m in unproven if m not in (row.get("removed") or ())]
             unproven = dict.fromkeys([*kept, *(new if len(new) > 1 else [])])  # measured anew on this head
         elif row.get("kind") == "credit" and row.get("member") in unproven:
@@ -363,6 +380,28 @@ def reported_without(effect: float, leaving: Credit, sign: int) -> float:
     sign: the metric's."""
     gain, added = -sign * effect, -sign * (leaving.effect or 0.0) + (leaving.se or 0.0)
     return -sign * max(0.0, gain - max(0.0, added))
+
+
+def worth(
+    results: Iterable[RunResult], commits: tuple[str, str], seeds: Collection[int], sign: int
+) -> stats.Effect | None:
+    """What a head is worth against the base, the one number to claim of it: its runs on `seeds`, fresh ones on which nothing
+    was decided about it, against the base's verification runs, all on the hidden split where it was scored. None until
+    either has two. commits: (base, head)."""
+    arms: tuple[dict[int, RunResult], dict[int, RunResult]] = ({}, {})
+    for result in results:
+        for arm, commit in zip(arms, commits, strict=True):
+            if result.commit == commit and result.stage == "verify" and result.status == "ok":
+                arm.setdefault(result.seed, result)
+    base, head = arms[0], {seed: run for seed, run in arms[1].items() if seed in seeds}
+    is_hidden = all(run.hidden is not None for run in (*base.values(), *head.values()))
+    old, new = (
+        {seed: value for seed, run in arm.items() if (value := run.hidden if is_hidden else run.metric) is not None}
+        for arm in (base, head)
+    )
+    if min(len(old), len(new)) < 2:
+        return None
+    return stats.effect(old, new, stats.pooled_sigma([old, new]), sign=sign)
 
 
 def additivity(effects: Sequence[float], measured: float) -> float | None:

@@ -6,7 +6,7 @@ from org import charter as charters
 from org import files
 from org.failpoint import failpoint
 from org.home import Home
-from org.lab.ledger import Book
+from org.lab.book import Book
 from org.records import KEPT
 from org.world import git
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from org.evidence import judge, stack
+from org.evidence import judge, refute, stack
 from org.failpoint import failpoint
 from org.home import Home
-from org.lab import record, stacks
-from org.lab.ledger import Book, Ledger
+from org.lab import record, stacks, together
+from org.lab.book import Book
+from org.lab.ledger import Ledger
 from org.lab.record import main_ref
 from org.lab.wants import Want
 from org.records import Charter, Contract, Verdict
@@ -38,7 +39,9 @@ class Credits:
         """(runs to start, sentences saying what was decided), over all programs. next_step: the judge on all results."""
         wants: list[Want] = []
         said: list[str] = []
-        for program, head in list(self.ledger.refresh().heads.items()):
+        base = git.resolve(self.home.record, record.BASE) or ""
+        for program in list(self.ledger.refresh().heads):
+            head = self.ledger.book.heads[program]
             made = self.ledger.book.experiments.get(str(head.get("experiment")))
             if made is None or made.scale not in settings:
                 continue
@@ -49,20 +52,23 @@ class Credits:
                 continue
             if owing.leaves is not None:
                 said += self._take_out(charter, owing, owing.leaves)
+                said += together.follow(
+                    self.home, self.ledger, charter, base
+                )  # before another of them moves on its own
                 continue
             steps, news = self._measure(charter, owing, made, next_step)
-            rank = WITH_VERIFICATION if self._is_urgent(owing, charter.scale) else IDLE
+            rank = WITH_VERIFICATION if self._is_urgent(charter, owing) else IDLE
             wants += [_want(owing, contract, arm, seed, setting, rank) for contract, arm, seed in steps]
             said += news
         return wants, said
 
-    def _is_urgent(self, owing: stack.Owing, scale: str) -> bool:
+    def _is_urgent(self, charter: Charter, owing: stack.Owing) -> bool:
         """A win waits on this head: the next stack is to stand on members that are credited."""
         book = self.ledger.book
         same = stack.same_head(book.moves, owing.program, owing.commit)
-        return bool(
-            stack.members(book.experiments, book.verdicts, book.heads, owing.program, same, out=book.out(), scale=scale)
-        )
+        group = together.of(self.home, book, charter, owing.program)
+        known, out = (book.experiments, book.verdicts, book.heads), book.out()
+        return bool(stack.members(*known, group, same, out=out, scale=charter.scale))
 
     def _measure(
         self, charter: Charter, owing: stack.Owing, made: Contract, next_step: NextStep
@@ -101,7 +107,7 @@ class Credits:
         ref = main_ref(owing.program)
         at = git.resolve(self.home.record, ref)
         if at == owing.commit:
-            if any(c.stage == "verify" and c.program == owing.program for c in book.open()):
+            if any(c.stage == "verify" and c.baseline_commit == owing.commit for c in book.open()):
                 return []
             git.update_ref(self.home.record, ref, leaving.without, at)
             failpoint("credits.head")
@@ -181,7 +187,11 @@ def _bank(
     """Runs of the head itself until its bank is full: those that moved it are lucky ones, and every search on it
     compares with them."""
     tree = str(head.get("tree"))
-    measured = {r.seed for r in book.results.values() if (r.tree, r.setting) == (tree, setting) and r.status != "lost"}
+    measured = {
+        r.seed
+        for r in book.results.values()
+        if (r.tree, r.setting) == (tree, setting) and r.status != "lost" and not refute.is_fresh(r.seed)
+    }
     removed = owing.removed if owing else _removed(book, head)
     for seed in stack.bank_due(head, measured, charter.scales[made.scale].bank):
         yield Want(

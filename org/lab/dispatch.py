@@ -1,6 +1,6 @@
 """Which run goes next on which free device, and when an experiment is judged. One process at a time holds the dispatch lock.
 
-    tick: reap what ended -> judge -> retract -> move heads -> credit -> start runs -> merge wins -> publish
+    tick: reap what ended -> judge -> retract -> move heads -> credit -> start runs, or attack a win -> merge wins -> publish
 
 Choosing is pure (`lab.wants`); status is computed from the ledger, run folders and kernel locks, so a dispatcher may
 die between any two lines and the next one goes on. Knows no agents, no mail, no tmux.
@@ -20,8 +20,22 @@ from org.errors import LeaseHeld, OrgError
 from org.evidence import control, judge, stack
 from org.failpoint import failpoint
 from org.home import Home
-from org.lab import archive, credits, ledger, mend, promotions, record, referee, runner, stacks, wants
+from org.lab import (
+    archive,
+    credits,
+    ledger,
+    mend,
+    promotions,
+    record,
+    referee,
+    refutations,
+    runner,
+    stacks,
+    together,
+    wants,
+)
 from org.lab import spec as specs
+from org.lab.book import Book
 from org.records import BANK, KEPT, Charter, Contract, RunSpec, Verdict
 from org.world import devices, git, process
 
@@ -38,6 +52,8 @@ class Dispatcher:
         self.ledger = ledger.Ledger(home)
         self.credits = credits.Credits(home, self.ledger)
         self.promotions = promotions.Promotions(home, self.ledger)
+        self.refutations = refutations.Refutations(home, self.ledger)
+        self.refutes = False  # whether idle devices attack wins, though the charter's rules do not say so
         self.devices = devices.of_one_kind(home)
         self._base: tuple[str, str] | None = None
         self._is_first = True  # tick; whoever dispatched before may have been killed anywhere
@@ -47,10 +63,12 @@ class Dispatcher:
         self._stale: set[tuple[str, str]] = set()  # verified wins, and the head they do not stand on
         self._told: set[str] = set()  # why heads do not move, and what the hub does not take
         self._published: list[object] | None = None  # what the hub has
+        self.is_at_rest = False  # after the last tick nothing ran and nothing was wanted: only a new line changes that
         self._publish_again = 0.0  # monotonic seconds; not before that
 
     def tick(self, allow_new: bool = True) -> list[str]:
         """One pass; returns sentences saying what happened. With allow_new=False nothing is started."""
+        self.is_at_rest = False
         charter = charters.load(self.home)
         base = self._prepare(charter)
         said = self._reap()
@@ -58,19 +76,35 @@ class Dispatcher:
         settings = {name: specs.setting(charter, name, self.devices[0].kind) for name in fits}
         steps, news = self._judge(charter, settings)
         failpoint("dispatch.judged")
+        news += self._follow(charter, base[0])
         news += self.promotions.step(charter)  # before heads move: one that was taken back in half is not built upon
+        news += self.refutations.step()
+        news += self._follow(charter, base[0])
         news += self._move_heads(charter, base[0])
         owed, credited = self._credit(charter, settings)
         news += credited
         failpoint("dispatch.acted")
         if news or (self._is_first and not mend.is_told(self.home, self.ledger.refresh())):
-            archive.commit(self.home, self.ledger.refresh(), charter.metric.name)
+            self._keep(charter)
         self._is_first = False
         said += news
         if allow_new:
             said += self._start(charter, base, steps, settings, owed)
-        merged = self._merge_wins(charter, base[0])  # last: no free device waits for a merge
-        return said + merged + self._publish()
+        else:
+            self.is_at_rest = not self.running()
+        said += self._merge_wins(charter, base[0])  # last: no free device waits for a merge
+        said += self._publish()
+        self.is_at_rest = self.is_at_rest and not said
+        return said
+
+    def _keep(self, charter: Charter) -> None:
+        """The ledger into the record. A git that was killed since the first tick may have left a lock there."""
+        try:
+            archive.commit(self.home, self.ledger.refresh(), charter.metric.name)
+        except OrgError:
+            if not mend.sweep_record(self.home):
+                raise
+            archive.commit(self.home, self.ledger.refresh(), charter.metric.name)
 
     def running(self) -> list[str]:
         """Ids of runs whose runner lives."""
@@ -123,7 +157,7 @@ class Dispatcher:
             finally:
                 os.close(lease)
 
-    def _open_runs(self, book: ledger.Book) -> list[str]:
+    def _open_runs(self, book: Book) -> list[str]:
         """Runs with a folder or a launch line and no result line."""
         started = {run for run in book.launches if run not in book.results}
         # a passed stack goes on running: its members' removals, its head's bank
@@ -156,7 +190,7 @@ class Dispatcher:
         return steps, said
 
     def _next_step(
-        self, book: ledger.Book, contract: Contract, charter: Charter, settings: dict[str, str]
+        self, book: Book, contract: Contract, charter: Charter, settings: dict[str, str]
     ) -> judge.More | Verdict:
         if contract.scale not in charter.scales:
             return _lost_verdict(contract, charter, f"scale {contract.scale} is no longer in the charter")
@@ -207,11 +241,21 @@ class Dispatcher:
                 continue
             if is_moved:
                 said.append(f"head of {program} moved to {contract.commit[:7]} by {name}")
+                said += self._follow(charter, base)  # before a verification of theirs is taken for stale
                 continue
             self._stale.add(stale)
             if not self._is_first:  # whoever dispatched before has said it
                 said.append(f"head of {program} stays: {name} was verified on a former one; file its change again")
         return said
+
+    def _follow(self, charter: Charter, base: str) -> list[str]:
+        """Programs that stood with one whose head moved go along."""
+        try:
+            return together.follow(self.home, self.ledger, charter, base)
+        except OrgError as error:
+            news = [str(error)] if str(error) not in self._told else []
+            self._told.add(str(error))
+            return news
 
     def _merge_wins(self, charter: Charter, base: str) -> list[str]:
         """Each program's candidate branch holds the tentative wins that can be stacked on its present head."""
@@ -287,12 +331,17 @@ class Dispatcher:
         sizes = {name: scale.devices for name, scale in charter.scales.items()}
         said = []
         found = sorted([*wants.wanted(book, charter, base, steps, settings), *owed], key=lambda want: want.order)
-        for want, names in wants.choose(found, busy, free, held, sizes):
+        self.is_at_rest = not running and all(want.identity in busy for want in found)
+        chosen = wants.choose(found, busy, free, held, sizes)
+        is_idle = bool(free) and not chosen
+        for want, names in chosen:
             try:
                 run = self._launch(charter, base[0], want, names, book)
             except LeaseHeld:
                 continue
             said.append(f"{run} started on {'+'.join(names)}")
+        if is_idle and (self.refutes or charter.rules.refute):
+            said += self.refutations.file_idle(charter)
         return said
 
     def _device_use(self) -> tuple[list[str], list[list[str]]]:
@@ -307,14 +356,14 @@ class Dispatcher:
                 held.setdefault(str(facts.get("run") or device.name), []).append(device.name)
         return free, list(held.values())
 
-    def _launch(self, charter: Charter, base: str, want: wants.Want, names: Sequence[str], book: ledger.Book) -> str:
+    def _launch(self, charter: Charter, base: str, want: wants.Want, names: Sequence[str], book: Book) -> str:
         """Write the spec, take the run's lock and every lease, and hand them to a detached runner: no moment in which
         nobody holds them."""
         gang = [device for device in self.devices if device.name in names]
         leases = devices.lease_all([(self.home.lease(device.name), device) for device in gang])
         try:
             markers = [self.home.lease_marker(device.name) for device in gang]
-            process.kill_all(lambda: [pid for marker in markers for pid in process.find_marked(marker)], limit_s=10)
+            process.kill_all(lambda: process.find_marked(*markers), limit_s=10)
             run = f"{want.experiment}/{want.arm}-s{want.seed}"
             attempt = 1 + sum(1 for past in book.results if past == run or past.startswith(f"{run}-r"))
             spec = specs.build(self.home, charter, base, want, gang, attempt, run)

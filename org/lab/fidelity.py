@@ -17,7 +17,8 @@ from org.errors import OrgError
 from org.evidence import clock
 from org.home import EXPERIMENT_PATTERN, Home
 from org.lab import archive, holdings, ledger
-from org.lab.ledger import Book
+from org.lab.book import Book, misfit
+from org.lab.rows import NAMED, parsed, seq_of
 from org.records import Contract
 
 SEAL = re.compile(rb'(\{.*), "sum": "([0-9a-f]{16})"\}', re.DOTALL)
@@ -49,7 +50,7 @@ def problems(home: Home) -> list[Problem]:
     book = Book()
     for line in lines[: len(lines) - bool(raw and raw[-1:] != b"\n")]:
         book.add(line)
-    rows = [(number, row) for number, line in enumerate(lines, 1) if (row := ledger.parsed(line)) is not None]
+    rows = [(number, row) for number, line in enumerate(lines, 1) if (row := parsed(line)) is not None]
     found = [_problem(len(lines), "has no end; the next line sets it aside", "seal")] if raw[-1:] not in b"\n" else []
     found += _seal_problems(lines, rows)
     found += _tip_problems(home.ledger_tip.name, tip, lines, rows)
@@ -71,24 +72,18 @@ def _problem(line: int, what: str, kind: str) -> Problem:
     return {"line": line, "what": what, "kind": kind}
 
 
-def _seq(row: dict[str, Any]) -> int | None:
-    """A row's sequence number; None for what is no ledger line."""
-    seq = row.get("seq")
-    return seq if isinstance(seq, int) and not isinstance(seq, bool) else None
-
-
 def _seal_problems(lines: list[bytes], rows: list[Line]) -> Iterator[Problem]:
     known = dict(rows)
     before, last, has_sums = "", 0, False
     for number, line in enumerate(lines, 1):
         row = known.get(number)
-        seq = _seq(row) if row is not None else None
+        seq = seq_of(row) if row is not None else None
         if row is None or seq is None:
             yield _problem(number, "is not a ledger line", "seal")
             continue
         if seq != last + 1:
             yield _problem(number, f"has sequence number {seq}, expected {last + 1}", "seal")
-        last = seq
+        last = max(last, seq)  # as the next writer counts on: one line too many is one problem
         if seal := SEAL.fullmatch(line):
             total = hashlib.sha256(before.encode(errors="replace") + seal[1] + b"}").hexdigest()[:16]
             if total != seal[2].decode():
@@ -101,7 +96,7 @@ def _seal_problems(lines: list[bytes], rows: list[Line]) -> Iterator[Problem]:
 
 def _tip_problems(name: str, tip: bytes | None, lines: list[bytes], rows: list[Line]) -> Iterator[Problem]:
     """The tip may be one line behind, where a writer was killed between the two; else it is the last line."""
-    sums = {seq: row.get("sum") for _, row in rows if (seq := _seq(row)) is not None}
+    sums = {seq: row.get("sum") for _, row in rows if (seq := seq_of(row)) is not None}
     if tip is None:
         if any(sums.values()) and len(sums) > 1:
             yield _problem(len(lines), f"{name} is missing", "tip")
@@ -127,10 +122,10 @@ def _row_problems(rows: list[Line]) -> Iterator[Problem]:
     first: dict[tuple[str, str], int] = {}
     judged: tuple[int, str] | None = None
     for number, row in rows:
-        if why := ledger.misfit(row):
+        if why := misfit(row):
             yield _problem(number, why, "row")
             continue
-        kind, name = row["kind"], row.get(ledger.NAMED.get(row["kind"], ""))
+        kind, name = row["kind"], row.get(NAMED.get(row["kind"], ""))
         if isinstance(name, str) and (at := first.setdefault((kind, name), number)) != number:
             yield _problem(number, f"is a second {kind} of {name}: line {at} stands", "row")
         metric = row.get("metric")

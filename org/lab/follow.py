@@ -12,11 +12,12 @@ from org import files
 from org.errors import Busy, RunFailed
 from org.home import Home
 from org.lab import ledger
+from org.lab.book import Book
 from org.records import Verdict
 from org.world import devices
 
 
-def queue(home: Home, book: ledger.Book) -> list[dict[str, Any]]:
+def queue(home: Home, book: Book) -> list[dict[str, Any]]:
     """Who waits for what: every open experiment's next or running run."""
     held = {facts["run"]: name for name, facts in _holders(home).items() if facts.get("run")}
     rows = []
@@ -51,7 +52,7 @@ def budget_has_ended(home: Home) -> bool:
     return bool(facts.get("budget_ended")) and files.is_locked(home.office_lock)
 
 
-def device_table(home: Home, book: ledger.Book) -> list[dict[str, Any]]:
+def device_table(home: Home, book: Book) -> list[dict[str, Any]]:
     holders = _holders(home)
     rows = []
     for device in devices.in_force(home):

@@ -17,14 +17,16 @@ from org import files
 from org.errors import BadInput, Refused, did_you_mean
 from org.evidence import contract as contracts
 from org.evidence import control as controls
-from org.evidence import matching, rules
+from org.evidence import ladder, matching, refute, rules
 from org.failpoint import failpoint
 from org.home import EXPERIMENT_PATTERN, Home
 from org.lab import checks, edits, intents
-from org.lab.ledger import Book, Ledger
+from org.lab.book import Book
+from org.lab.ledger import Ledger
 from org.lab.record import program_head
 from org.lab.spec import digest_of
 from org.records import BANK, PERSON, Charter, Contract, KnobChange, Seat, Violation
+from org.words import finite
 from org.world import devices, git
 
 MAX_WHY = 2_000
@@ -104,7 +106,8 @@ def _submit(
             f"refused: {found[0].message}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""), found
         )
     if fell:
-        notices.append(f"this code was retracted {_by(fell)}; a win is to carry there before it is stacked")
+        carry = "; a win is to carry there before it is stacked" if any(at for at, _ in fell) else ""
+        notices.append(f"this code was {_by(fell)}{carry}")
     commit = git.commit(home.record, tree, [tip], f"{why}\n\nseat: {seat.name}")
     draft = Contract(
         experiment="E????",
@@ -127,6 +130,7 @@ def _submit(
         lines_removed=derived.lines_removed,
         ablations_owed=derived.ablations_owed,
         idea=idea,
+        idea_expect=_predicted(home, idea) if idea else None,
         cites=tuple(cites),
         demands=tuple(f"{intent.id}: {intent.demand}" for intent, _ in touched if intent.demand),
         owed_scales=_owed_scales(home, charter, [intent for intent, _ in touched], scale, {at for at, _ in fell}),
@@ -185,6 +189,16 @@ def _check_named(home: Home, idea: str | None, cites: tuple[str, ...]) -> None:
     if idea not in pages:
         how = "`org idea` lists them, and `org idea TEXT` writes one down"
         raise BadInput(f"--idea '{idea:.60}': there is no such idea{did_you_mean(idea, pages)}; {how}")
+
+
+def _predicted(home: Home, idea: str) -> float | None:
+    """The effect that the page of an idea predicts now: what it is changed to after the verdict predicts nothing."""
+    path = min(home.ideas.glob(f"{idea}-*.md"))
+    try:
+        fields, _ = files.front_matter(files.read_plain(path).decode(errors="replace"), str(path))
+    except (BadInput, OSError):
+        return None
+    return finite(fields.get("expect"))
 
 
 def _with_budget(home: Home, charter: Charter, book: Book, draft: Contract) -> Contract:
@@ -296,7 +310,7 @@ def _duplicate(book: Book, same: list[Contract], fell: list[tuple[str, str]], co
         said = "is being measured" if verdict is None else f"was {article}{verdict.outcome}"
         if verdict and verdict.effect is not None and verdict.se is not None:
             said += f" ({verdict.effect:+.4f} ± {verdict.se:.4f})"
-        back = f" (retracted {_by(fell)})" if gone is not None else ""
+        back = f" ({_by(fell)})" if gone is not None else ""
         is_unequal = verdict is not None and matching.CONTROL in " ".join(verdict.reasons)
         then = matching.CONTROL if is_unequal and not control else "try another"
         message = f"this very configuration {said} as {name}{back} of {other.seat}: {other.description}; {then}"
@@ -305,13 +319,13 @@ def _duplicate(book: Book, same: list[Contract], fell: list[tuple[str, str]], co
 
 
 def _fallen(book: Book, same: list[Contract]) -> list[tuple[str, str]]:
-    """(scale, re-test) of every time this code was retracted."""
+    """Of every time this code was retracted, the scale that it did not carry to ("" where it was refuted), and the words."""
     gone = [book.retracted[c.experiment] for c in same if c.experiment in book.retracted]
-    return list(dict.fromkeys((str(row.get("scale")), str(row.get("experiment"))) for row in gone))
+    return list(dict.fromkeys(("" if row.get("attack") else str(row.get("scale")), ladder.gone(row)) for row in gone))
 
 
 def _by(fell: list[tuple[str, str]]) -> str:
-    return " and ".join(f"at {scale} by {retest}" for scale, retest in fell)
+    return " and ".join(words for _, words in fell)
 
 
 def _turned(knobs: tuple[KnobChange, ...]) -> set[tuple[str, str]]:
@@ -384,7 +398,7 @@ def _search_seeds(charter: Charter, book: Book, contract: Contract, number: int)
     measured = {
         r.seed
         for r in book.results.values()
-        if r.is_ok and r.tree == contract.baseline_tree and r.scale == contract.scale
+        if r.is_ok and r.tree == contract.baseline_tree and r.scale == contract.scale and not refute.is_fresh(r.seed)
     }
     seeds = sorted(measured) if len(measured) >= 2 else list(range(1, scale.bank + 1))
     turn = number % len(seeds)

@@ -57,7 +57,7 @@ class Guard:
         self.pid = pid
         self._lifeline = lifeline
 
-    def run(
+    def ask(
         self,
         argv: list[str],
         env: dict[str, str],
@@ -65,18 +65,27 @@ class Guard:
         log: Path,
         deadline_s: float,
         walls: confine.Walls | None = None,
-    ) -> Ended:
-        """Run one command to its end, its whole tree ended with it; behind `walls` where they are given. Raises GuardLost
-        when the guard dies."""
+    ) -> Guard:
+        """Begin one command, behind `walls` where they are given, and do not wait: `answer` does, and `select` tells when it
+        is there, of several guards at once. Raises GuardLost when the guard is gone."""
         request = {"argv": argv, "env": env, "cwd": str(cwd), "log": str(log), "deadline_s": deadline_s}
         if walls is not None:
             request["walls"] = asdict(walls)
         try:
             _send(self._lifeline, request)
-            answer = _receive(self._lifeline)
+        except OSError:
+            raise GuardLost(f"guard {self.pid} is gone") from None
+        return self
+
+    def answer(self) -> Ended:
+        """How what was asked for ended, its whole tree with it; waits for that. Raises GuardLost when the guard dies."""
+        try:
+            return Ended(**_receive(self._lifeline))
         except (OSError, EOFError):
             raise GuardLost(f"guard {self.pid} is gone") from None
-        return Ended(**answer)
+
+    def fileno(self) -> int:
+        return self._lifeline.fileno()
 
     def end(self) -> None:
         """Let go of the lifeline: the guard ends the tree, frees its devices and is gone when this returns."""
@@ -118,7 +127,7 @@ def once(
     finally:
         os.close(nothing)
     try:
-        return keeper.run(argv, env, cwd, log, deadline_s, walls)
+        return keeper.ask(argv, env, cwd, log, deadline_s, walls).answer()
     finally:
         keeper.end()
 

@@ -13,7 +13,8 @@ from org.evidence import ladder, stack
 from org.home import Home
 from org.lab import record
 from org.lab.archive import BRANCH
-from org.lab.ledger import Book, Facts
+from org.lab.book import Book
+from org.lab.rows import Facts
 from org.records import BANK, KEPT, Contract, Verdict
 from org.world import git
 
@@ -96,9 +97,11 @@ def _due(
             continue
         if contract.baseline_commit == at and verdict.outcome in KEPT and verdict.tier == "verified":
             due.add(contract.commit)
-        if contract.promotes and ladder.state(verdict) == "fell":
-            back = ladder.goes_back_to(book.moves, program, ladder.same_claim(contracts, verdicts, contract.promotes))
+        if of := ladder.takes_back(contract, verdict):
+            back = ladder.goes_back_to(book.moves, program, ladder.same_claim(contracts, verdicts, of))
             due.add(back or "")
+    if row := ladder.to_follow(book.moves, program, at):
+        due.add(str(row["commit"]))
     owing = stack.owing(book.moves, program)
     if owing is not None and owing.leaves is not None:
         due.add(owing.leaves.without)

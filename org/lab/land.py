@@ -17,19 +17,19 @@ import ast
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from org import charter as charters
-from org import files
+from org import files, times
 from org.errors import BadInput, OrgError, Refused
 from org.evidence import stack
 from org.evidence.stack import Step
 from org.failpoint import failpoint
 from org.home import Home
 from org.lab import fidelity, landed, landtext, record
-from org.lab.ledger import Book, Ledger
+from org.lab.book import Book
+from org.lab.ledger import Ledger
 from org.records import KEPT, Charter
 from org.world import git, graft
 from org.world.graft import Place
@@ -329,7 +329,7 @@ def _commits(
         differs = _differences(shop, place, code, tree, measured)
         head = steps[-1].commit if at == len(plan) - 1 else brought[-1].commit
         parent = changes[-1].commit if changes else place.head
-        when = max(when, int(datetime.fromisoformat(brought[-1].moment).timestamp()))  # no younger than its parent
+        when = max(when, int(times.moment(brought[-1].moment).timestamp()))  # no younger than its parent
         whole = graft.grafted(shop, head_tree, place.sub, tree)
         is_same = at < len(past) and (past[at].head, past[at].on) == (head, place.head)
         if is_same and not landed.untold(book, steps, past[at : at + 1]):

@@ -13,7 +13,7 @@ from org.evidence import ladder
 from org.evidence.stack import Step
 from org.home import Home
 from org.lab import landtext, record
-from org.lab.ledger import Book
+from org.lab.book import Book
 from org.records import Charter
 from org.world import git, graft
 from org.world.graft import Place

@@ -9,7 +9,7 @@ from org import files
 from org.evidence import stack
 from org.evidence.stack import Step
 from org.lab import credits
-from org.lab.ledger import Book
+from org.lab.book import Book
 from org.records import Charter, Verdict
 
 WIDTH = 76

@@ -10,7 +10,6 @@ State is the ledger's, so a dispatcher may die anywhere here and the next one go
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from org import charter as charters
 from org import files
@@ -19,8 +18,9 @@ from org.evidence import ladder
 from org.failpoint import failpoint
 from org.home import Home
 from org.lab import gate, record, stacks
+from org.lab.book import Book
 from org.lab.ledger import Ledger
-from org.records import Charter, Contract, Verdict
+from org.records import Charter, Contract
 from org.world import git
 
 
@@ -42,24 +42,13 @@ def file(home: Home, ledger: Ledger, charter: Charter, name: str, scale: str, by
     """The re-test of one experiment; the caller holds `gate.filing`."""
     book = ledger.refresh()
     original, verdict = book.experiments[name], book.verdicts[name]
-    draft = replace(
-        original,
-        experiment="E????",
+    draft = original.measured_again(
         why=f"re-test of {name} at {scale}: does it carry?",
-        expect=None,  # nobody's prediction: no calibration counts it
         seat=by,
         scale=scale,
         stage="promote",
         promotes=name,
-        seeds=stacks.fresh_seeds(book, original.program, ladder.runs(charter.rules, verdict)),
-        ablations_owed=(),
-        demands=(),
-        owed_scales=(),
-        members=(),
-        idea=None,
-        cites=(),
-        notices=(),
-        backend="",
+        seeds=stacks.fresh_seeds(book, ladder.runs(charter.rules, verdict)),
         created=files.utc_now(),
     )
     failpoint("promotions.file")
@@ -83,12 +72,16 @@ class Promotions:
             (contract, verdict)
             for name, contract in book.experiments.items()
             if contract.promotes and name not in done and (verdict := book.verdicts.get(name))
-            if ladder.state(verdict) == "fell"
+            if ladder.takes_back(contract, verdict)
         ]
         said = []
         # what made the present head first: whoever was killed may have moved the ref for it already
-        for contract, verdict in sorted(fell, key=lambda one: self._goes_back_to(one[0])[1] is None):
-            said += self._retract(contract, verdict)
+        for contract, verdict in sorted(
+            fell, key=lambda one: _goes_back_to(book, one[0], str(one[0].promotes))[1] is None
+        ):
+            of = str(contract.promotes)
+            why = f"{of} did not carry to {contract.scale}: {verdict.outcome}, {verdict.reasons[0]}"
+            said += take_back(self.home, self.ledger, contract, of, why)
         owed = self._file_owed(charter)
         if not said and owed == []:
             self._seen = len(book.rows)
@@ -121,42 +114,45 @@ class Promotions:
             return False
         return True
 
-    def _goes_back_to(self, retest: Contract) -> tuple[tuple[str, ...], str | None]:
-        """What falls with a re-test, and the commit to which that takes the head back, if it does."""
-        book = self.ledger.book
-        names = ladder.same_claim(book.experiments, book.verdicts, str(retest.promotes))
-        return names, ladder.goes_back_to(book.moves, retest.program, names)
 
-    def _retract(self, retest: Contract, verdict: Verdict) -> list[str]:
-        """Take the head back by compare-and-swap where it is what the experiment made, then write it down."""
-        book, program = self.ledger.book, retest.program
-        names, back = self._goes_back_to(retest)
-        ref = record.main_ref(program)
-        at, _ = record.program_head(self.home, program)
-        made = str((book.heads.get(program) or {}).get("commit"))
-        failpoint("promotions.retract")
-        if back is not None and at == made:
-            git.update_ref(self.home.record, ref, back, at)
-            failpoint("promotions.head")
-        elif at != back:
-            back = None  # not what they made, or moved by another hand meanwhile
-        record.note_head(self.home, program)
-        commit = back or at
-        why = [f"{retest.promotes} did not carry to {retest.scale}: {verdict.outcome}, {verdict.reasons[0]}"]
-        if back:
-            why.append(f"the head of {program} goes back to {commit[:7]}")
-        elif on_it := ladder.stands_on(book.experiments, book.verdicts, book.moves, program, names):
-            why.append(f"the head of {program} stays: {', '.join(on_it)} stands on it")
-        row = {
-            "program": program,
-            "commit": commit,
-            "tree": git.tree_of(self.home.record, commit),
-            "experiment": retest.experiment,
-            "retracts": list(names),
-            "scale": retest.scale,
-            "was": made if back else commit,
-            "why": "; ".join(why),
-        }
-        if self.ledger.append("head", f"retract:{retest.experiment}", row) is None:
-            return []
-        return [f"{', '.join(names)} retracted: {row['why']}"]
+def take_back(home: Home, ledger: Ledger, by: Contract, of: str, why: str) -> list[str]:
+    """Retract `of`, because of what `by` measured: take the head back by compare-and-swap where it is what `of` made, then
+    write it down; once, however often it is called. Returns what happened."""
+    book, program = ledger.book, by.program
+    names, back = _goes_back_to(book, by, of)
+    ref = record.main_ref(program)
+    at, _ = record.program_head(home, program)
+    made = str((book.heads.get(program) or {}).get("commit"))
+    failpoint("promotions.retract")
+    if back is not None and at == made:
+        git.update_ref(home.record, ref, back, at)
+        failpoint("promotions.head")
+    elif at != back:
+        back = None  # not what they made, or moved by another hand meanwhile
+    record.note_head(home, program)
+    commit = back or at
+    whys = [why]
+    if back:
+        whys.append(f"the head of {program} goes back to {commit[:7]}")
+    elif on_it := ladder.stands_on(book.experiments, book.verdicts, book.moves, program, names):
+        whys.append(f"the head of {program} stays: {', '.join(on_it)} stands on it")
+    row = {
+        "program": program,
+        "commit": commit,
+        "tree": git.tree_of(home.record, commit),
+        "experiment": by.experiment,
+        "retracts": list(names),
+        "scale": by.scale,
+        "was": made if back else commit,
+        "why": "; ".join(whys),
+        **({"attack": by.attack} if by.attack else {}),
+    }
+    if ledger.append("head", f"retract:{by.experiment}", row) is None:
+        return []
+    return [f"{', '.join(names)} retracted: {row['why']}"]
+
+
+def _goes_back_to(book: Book, by: Contract, of: str) -> tuple[tuple[str, ...], str | None]:
+    """What falls with `of`, and the commit to which that takes the head back, if it does."""
+    names = ladder.same_claim(book.experiments, book.verdicts, of)
+    return names, ladder.goes_back_to(book.moves, by.program, names)

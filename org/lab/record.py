@@ -6,6 +6,7 @@ The hub fetches from the record with hooks off; nothing is pushed into it, and t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -88,27 +89,39 @@ def _refuse_again(home: Home, gone: str) -> None:
 
 def ensure_program(home: Home, slug: str) -> str:
     """The program's measured head exists in the record and in the hub; returns its commit."""
-    check_id(slug, "program")
+    return ensure_programs(home, [slug])[slug]
+
+
+def ensure_programs(home: Home, slugs: Iterable[str]) -> dict[str, str]:
+    """The same of several: slug -> the commit at its head."""
+    wanted = [check_id(slug, "program") for slug in dict.fromkeys(slugs)]
     base = ensure_record(home, charters.load(home))
-    ref = main_ref(slug)
     with files.locked(home.leases / "record"):
-        if git.resolve(home.record, ref) is None:
-            git.update_ref(home.record, ref, base)
-            failpoint("record.program")
-    note_head(home, slug)
-    head = git.resolve(home.record, ref)
-    assert head is not None
+        there = git.list_refs(home.record, "refs/heads")
+        for slug in wanted:
+            if main_ref(slug) not in there:
+                git.update_ref(home.record, main_ref(slug), base)
+                there[main_ref(slug)] = base
+                failpoint("record.program")
+    heads = {slug: there[main_ref(slug)] for slug in wanted}
+    for slug, head in heads.items():
+        _note(home, slug, head)
+    ours = {ref: sha for ref, sha in there.items() if _is_published(ref)}
     try:
-        publish(home)
+        if not ours.items() <= git.list_refs(home.hub, "refs/heads").items():
+            publish(home)
     except OrgError:
-        if _at(home.hub, ref) != head:  # else what is needed here is there, and the dispatcher says the rest
-            raise
-    return head
+        if any(_at(home.hub, main_ref(slug)) != head for slug, head in heads.items()):
+            raise  # else what is needed here is there, and the dispatcher says the rest
+    return heads
 
 
 def note_head(home: Home, slug: str) -> None:
     """comms/programs/<slug>.yaml names the measured head: for people, and a file whose change wakes who works on it."""
-    head = git.resolve(home.record, main_ref(slug)) or ""
+    _note(home, slug, git.resolve(home.record, main_ref(slug)) or "")
+
+
+def _note(home: Home, slug: str, head: str) -> None:
     facts = {"program": slug, "branch": f"program/{slug}/main", "head": head}
     text = files.dump_yaml(facts)
     if not home.program(slug).is_file() or home.program(slug).read_text() != text:

@@ -13,6 +13,7 @@ finds survivors by that device's marker. Agent code never sees a lock's descript
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -39,6 +40,7 @@ KILLED = "the base's {} was killed, for want of memory or from outside; the run 
 COUNTS = {"params": "params", "steps": "steps", "tokens": "tokens"}  # key of the summary -> field of the result
 AMOUNTS = {"flops_total": "flops", "first_step_s": "first_step_s", "train_s": "train_s", "compile_s": "compile_s"}
 FOLDERS = ("work", "out", "private", "scored")  # of a run, while it runs
+STATUS = "status.json"  # as long
 LARGEST = 1e30  # of any axis; beyond it is nonsense that would spoil a mean
 
 
@@ -66,7 +68,8 @@ def main(argv: list[str]) -> int:
         process.set_subreaper()
         launched = {"run": run, "experiment": spec.experiment, "device": spec.device, "seed": spec.seed}
         launched |= {"stage": spec.stage, "spec": files.digest(folder / "spec.json")}
-        ledger.append("launch", f"launch:{run}", launched)
+        if ledger.append("launch", f"launch:{run}", launched) is None:
+            return 0  # another runner has it, whose folder was taken away with its lock: its result is the one
         failpoint("runner.launched")
         keeper = guard.start(*leases)
         for descriptor in leases:
@@ -91,10 +94,21 @@ def main(argv: list[str]) -> int:
     failpoint("runner.result")
     ledger.append("result", f"result:{run}", result.to_dict())
     failpoint("runner.recorded")
+    put_away(folder)
+    return 0
+
+
+def put_away(folder: Path) -> None:
+    """What a run has only while it runs goes. How it ended says result.json."""
     for made in FOLDERS:
         shutil.rmtree(folder / made, ignore_errors=True)
-    _status(folder, "done")
-    return 0
+    with contextlib.suppress(OSError):
+        (folder / STATUS).unlink()
+
+
+def is_put_away(folder: Path) -> bool:
+    """Whether a run that ended was put away whole, with no file of a write that did not end."""
+    return not any(name in (*FOLDERS, STATUS) or name.startswith(".") for name in os.listdir(folder))  # noqa: PTH208 - one call for each run ever made
 
 
 def _run(home: Home, folder: Path, spec: RunSpec, keeper: guard.Guard) -> RunResult:
@@ -110,7 +124,7 @@ def _run(home: Home, folder: Path, spec: RunSpec, keeper: guard.Guard) -> RunRes
     environment = {**spec.env, **private_environment(spec.env, private), "RUN_OUT": str(out)}
     command = [part.replace("{out}", str(out)) for part in spec.command]
     walls = walls_of(home, spec, read=[], write=[work, out, private])
-    trained = keeper.run(command, environment, work, folder / "log.txt", spec.deadline_s, walls)
+    trained = keeper.ask(command, environment, work, folder / "log.txt", spec.deadline_s, walls).answer()
     failpoint("runner.trained")
     _status(folder, "check")
     facts: dict[str, Any] = {"total_s": trained.wall_s, "vram_mb": trained.peak_mb, "cpu_s": trained.cpu_s}
@@ -137,13 +151,13 @@ def _run(home: Home, folder: Path, spec: RunSpec, keeper: guard.Guard) -> RunRes
             return _result(spec, status="crash", reason=f"{spec.metric} is {value}", **facts)
         return _result(spec, status="ok", metric=float(value), trust="reported", **facts)
     _status(folder, "score")
-    scored = keeper.run(
+    scored = keeper.ask(
         [sys.executable, "-P", "-m", "org.lab.referee", str(home.root), spec.run],  # -P: the folder is the run's
         {**_own_environment(), **{k: v for k, v in spec.env.items() if k.startswith(("OMP", "MKL", "ORG_", "CUDA"))}},
         folder,
         folder / "referee.txt",
         REFEREE_DEADLINE_S,
-    )
+    ).answer()
     facts["eval_s"], facts["total_s"] = scored.wall_s, trained.wall_s + scored.wall_s
     if scored.timed_out:
         return _result(spec, status="timeout", reason="scoring passed its deadline", **facts)
@@ -295,10 +309,10 @@ def software() -> str:
 
 
 def _status(folder: Path, phase: str) -> None:
-    """status.json: which phase, since when, who. For people and `org status`; nothing is decided by it."""
+    """Which phase, since when, who. For people and `org status`; nothing is decided by it."""
     me = process.identity(os.getpid())
     files.replace_json(
-        folder / "status.json",
+        folder / STATUS,
         {"phase": phase, "t": files.utc_now(), "pid": os.getpid(), "start_ticks": me.start_ticks if me else None},
     )
 

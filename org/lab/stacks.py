@@ -1,6 +1,6 @@
-"""Stacks: tentative wins of a program put on its head together, measured afresh, and the head moved when they hold.
+"""Stacks: tentative wins put on a head together, measured afresh, and the head moved when they hold.
 
-A stack is an experiment like any other; what is special is its merge, its fresh seeds and what its verdict may do.
+Programs that stand on one head share their stacks (`lab.together`), so that what is verified is always one configuration. A stack is an experiment like any other; what is special is its merge, its fresh seeds and what its verdict may do.
 """
 
 from __future__ import annotations
@@ -14,35 +14,39 @@ from org.evidence import contract as contracts
 from org.evidence import stack as stacks
 from org.failpoint import failpoint
 from org.home import Home
-from org.lab import gate, record
-from org.lab.ledger import Book, Ledger
+from org.lab import gate, record, together
+from org.lab.book import Book
+from org.lab.ledger import Ledger
 from org.lab.record import candidate_ref, main_ref, program_head
 from org.records import KEPT, Charter, Contract
 from org.world import git
 
-VERIFY_SEED = 101  # verification seeds begin here, above every bank; programs on one base share its runs there
+VERIFY_SEED = 101  # verification seeds begin here, above every bank
 
 
 def stack(home: Home, program: str, by: str = "human") -> Contract | None:
-    """Put a program's tentative wins on its head together, as one experiment on fresh seeds and the hidden split.
-    None when there is nothing to verify or one of its stacks is still being measured."""
+    """Put the tentative wins of a program, and of those that stand on its head, on that head together: one experiment on
+    fresh seeds and the hidden split. None when there is nothing to verify or one of their stacks is still being measured."""
     charter = charters.load(home)
     with gate.filing(home):
         ledger = Ledger(home)
         book = ledger.refresh()
-        if any(c.stage == "verify" and c.program == program for c in book.open()):
-            return None
         head, _ = program_head(home, program)
+        group = together.of(home, book, charter, program)
+        if together.verifying(book, group):
+            return None
         same = stacks.same_head(book.moves, program, head)
         known, out = (book.experiments, book.verdicts), book.out()
-        half = stacks.half_due(*known, program, same, out, charter.scale)
-        new = stacks.members(*known, book.heads, program, same, out=out, scale=charter.scale)
+        half = stacks.half_due(*known, group, same, out, charter.scale)
+        new = stacks.members(*known, book.heads, group, same, out=out, scale=charter.scale)
         for wanted in (half, new):
             members, tree = _merge(home, book, head, wanted)
             if members:
                 why = f"stack of {', '.join(members)}: do they hold together, on fresh seeds?"
-                runs = stacks.verification_runs(charter.rules, members)
-                return _file_verification(home, ledger, charter, program, by, members, tree, why, runs)
+                runs = stacks.verification_runs(charter.rules, members, book.verdicts)
+                owners = {book.experiments[name].program for name in members}
+                of = owners.pop() if len(owners) == 1 else program  # what falls with a program's own win is its head
+                return _file_verification(home, ledger, charter, of, by, members, tree, why, runs)
     return None
 
 
@@ -55,9 +59,11 @@ def left_out(home: Home, program: str) -> dict[str, str]:
     same = stacks.same_head(book.moves, program, head)
     found = stacks.standing(book.experiments, book.verdicts, program, same, book.out(), charter.scale)
     fits = "does not merge with the head; file it again there"
-    if under_way := [c for c in book.open() if c.stage == "verify" and c.program == program]:
+    if under_way := together.verifying(book, together.of(home, book, charter, program)):
         fits = f"waits until {under_way[0].experiment} is measured"
-        found |= {name: f"is being measured in {c.experiment}" for c in under_way for name in c.members}
+        found |= {
+            name: f"is being measured in {c.experiment}" for c in under_way for name in c.members if name in found
+        }
     return {name: why or fits for name, why in found.items()}
 
 
@@ -84,7 +90,7 @@ def verify(home: Home, experiment: str, by: str = "human") -> Contract:
                 past = book.verdicts.get(name)
                 if past is None or past.outcome != "lost":
                     raise BadInput(f"{experiment} was put to this test as {name} ({past.outcome if past else 'open'})")
-        if under_way := [c for c in book.open() if c.stage == "verify" and c.program == contract.program]:
+        if under_way := together.verifying(book, together.of(home, book, charter, contract.program)):
             raise BadInput(
                 f"{under_way[0].experiment} is being verified on the head of {contract.program}; "
                 f"`org verify {experiment}` again when it has its verdict"
@@ -94,7 +100,8 @@ def verify(home: Home, experiment: str, by: str = "human") -> Contract:
             raise BadInput(f"{experiment} no longer merges with the head of {contract.program}; file it again there")
         why = f"verification of {experiment} alone"
         # a harm is excluded by as many runs as excluded it before
-        runs = max(stacks.verification_runs(charter.rules, members), 0 if contract.claim == "better" else verdict.n)
+        runs = stacks.verification_runs(charter.rules, members, book.verdicts)
+        runs = max(runs, 0 if contract.claim == "better" else verdict.n)
         return _file_verification(
             home, ledger, charter, contract.program, by, members, tree, why, runs, contract.control, contract.claim
         )
@@ -140,7 +147,7 @@ def move_head(home: Home, ledger: Ledger, contract: Contract, base: str) -> bool
         "experiment": contract.experiment,
         "members": list(contract.members),
         "was": contract.baseline_commit,
-        "seeds": list(fresh_seeds(ledger.book, contract.program, rules.verify_runs)),
+        "seeds": list(fresh_seeds(ledger.book, rules.verify_runs)),
         "effect": stacks.reported(verdict, rules.verified_z),
         "se": verdict.se,
     }
@@ -241,7 +248,7 @@ def _file_verification(
         new_constants=derived.new_constants,
         lines_added=derived.lines_added,
         lines_removed=derived.lines_removed,
-        seeds=fresh_seeds(book, program, runs),
+        seeds=fresh_seeds(book, runs),
         members=tuple(members),
         notices=(f"this moves no head: heads move at {charter.scale}",) if scale != charter.scale else (),
         created=files.utc_now(),
@@ -249,15 +256,10 @@ def _file_verification(
     return gate.file(home, ledger, draft, charter)
 
 
-def fresh_seeds(book: Book, program: str, count: int) -> tuple[int, ...]:
-    """Seeds this program has never used, neither in its search nor in an earlier verification. Its runs there become the
-    bank of the head they make, so a later search may draw them and a later verification may not."""
-    used = [s for c in book.experiments.values() if c.program == program for s in c.seeds]
-    used += [
-        s
-        for row in book.moves
-        if row.get("kind") == "head" and row.get("program") == program
-        for s in row.get("seeds") or ()
-    ]
+def fresh_seeds(book: Book, count: int) -> tuple[int, ...]:
+    """Seeds that no search and no earlier verification has used, of whichever program: heads are shared. The runs there
+    become the bank of the head they make, so a later search may draw them and a later verification may not."""
+    used = [s for c in book.experiments.values() if not c.refutes for s in c.seeds]
+    used += [s for row in book.moves if row.get("kind") == "head" for s in row.get("seeds") or ()]
     first = max([VERIFY_SEED - 1, *used]) + 1
     return tuple(range(first, first + count))

@@ -1,7 +1,7 @@
 """How many of what: the one count of a ledger, which the standup, `org results`, the plot and the lint of numbers share.
 
 A change is an experiment of its own. A stack, a verification and a re-test measure changes again and are counted apart,
-and so is a control: its budget is not the charter's.
+attempts to refute one not at all but by what they retract, and so is a control: its budget is not the charter's.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from org.evidence import stack
+from org.evidence import stack, stats
 from org.evidence.progress import is_on_the_curve
-from org.lab.ledger import Book
-from org.records import KEPT, Contract, Outcome, RunResult, Verdict
+from org.lab.book import Book
+from org.records import BANK, KEPT, Contract, Outcome, RunResult, Verdict
 
 REFUTED: tuple[Outcome, ...] = ("null", "loss", "crash", "invalid")
 
@@ -88,9 +88,15 @@ class Standing:
         return verdict.outcome in KEPT and verdict.experiment not in self.retracted
 
 
+def worth(book: Book, row: Mapping[str, Any], sign: int) -> stats.Effect | None:
+    """What the head that this line made is worth against the base by fresh runs of both; None until there are two of each."""
+    base = next((r.commit for r in book.results.values() if r.experiment == BANK), "")
+    return stack.worth(book.results.values(), (base, str(row.get("commit"))), row.get("seeds") or (), sign)
+
+
 def is_change(contract: Contract | None) -> bool:
     """Whether the experiment is a change of its own, and does not measure earlier ones again."""
-    return contract is None or not (contract.members or contract.promotes)
+    return contract is None or not (contract.members or contract.promotes or contract.refutes)
 
 
 def tally(book: Book, since: str | None = None, until: str | None = None) -> Tally:
@@ -104,7 +110,7 @@ def tally(book: Book, since: str | None = None, until: str | None = None) -> Tal
     standing = Standing(moves)
     verdicts = [v for name, v in book.verdicts.items() if is_in(book.verdict_times.get(name))]
     changes = [v for v in verdicts if is_change(book.experiments.get(v.experiment))]
-    again = [v for v in verdicts if not is_change(book.experiments.get(v.experiment))]
+    again = [v for v in verdicts if not is_change(c := book.experiments.get(v.experiment)) and c and not c.refutes]
     kept = [v for v in changes if standing.is_kept(v)]
     plain = [v for v in kept if is_on_the_curve(book.experiments.get(v.experiment))]
     wins = [v for v in plain if v.outcome == "win"]

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from org.evidence import judge
-from org.lab import ledger
+from org.lab.book import Book
 from org.records import BANK, Charter, RunResult, Stage
+
+ORG = "org"  # who files what no seat asked for
+NEW, LEFT = 3, 5  # ranks: experiments that have not begun; behind all else, what heads owe included
 
 Identity = tuple[str, str, int]  # (tree, setting, seed): two runs of one identity are one run
 
@@ -35,7 +38,7 @@ class Want:
 
 
 def wanted(
-    book: ledger.Book,
+    book: Book,
     charter: Charter,
     base: tuple[str, str],
     steps: dict[str, judge.More],
@@ -59,7 +62,9 @@ def wanted(
         usual = judge.Budget(settings[contract.scale], 0, 0)
         setting = step.budgets.get("candidate", usual).setting
         begun = any(r.tree == contract.tree and r.setting == setting for r in book.results.values())
-        rank = 1 if begun and contract.stage == "search" else 2 if contract.stage in ("verify", "promote") else 3
+        rank = 1 if begun and contract.stage == "search" else 2 if contract.stage in ("verify", "promote") else NEW
+        if contract.stage == "refute" and contract.seat == ORG:
+            rank = LEFT  # nobody waits for it
         for arm, seed in step.runs:
             budget = step.budgets.get(arm, usual)
             found.append(

@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from org import charter as charter_
 from org.agents import knobs as knobs_
-from org.agents import search
-from org.agents.tools import Calls, Events, Mailbox, Reply, load_seat, seats
-from org.errors import BadInput
-from org.home import Home
+from org.agents import opinion, search
+from org.agents.repl import Repl
+from org.agents.tools import PAUSED, RESUMED, Calls, Events, Mailbox, Reply, load_seat, seats
+from org.errors import BadInput, OrgError
+from org.home import Home, find_home
 from org.records import Knob
 
 MAIL_EVERY_S = 0.5
 BACKOFF_S = 2.0  # the first wait after anything failed or was refused; doubles
 BACKOFF_MAX_S = 60.0
+PERSON = "human"
 LEAVE_S = 5.0  # how long `quit` waits for letters that are still to be sent
 
 Say = Callable[[str, str], None]
+
+
+def sit(make: Callable[[Home, str, Repl, dict[str, str]], Brain]) -> int:
+    """Be the program of a pane: $ORG_SEAT of $ORG_HOME, until told to leave. Returns the exit code, as everywhere."""
+    environ = dict(os.environ)
+    repl = Repl()
+    try:
+        brain = make(find_home(None, environ, Path.cwd()), environ.get("ORG_SEAT") or "human", repl, environ)
+    except OrgError as error:
+        print(f"org: {error}", file=sys.stderr)
+        return error.exit_code
+    stop = repl.on_stop
+
+    def stopped() -> bool:
+        brain.events.note("interrupted", by="person")
+        return stop()
+
+    def typed(line: str) -> None:
+        brain.events.note("typed", line[:300], by="person")  # nothing but a person's keys comes here
+        brain.on_line(line)
+
+    repl.on_stop = stopped
+    brain.start()
+    try:
+        repl.run(typed, brain.poll)
+    finally:
+        brain.stop()
+    return 0
 
 
 class Brain(ABC):
@@ -61,6 +93,7 @@ class Brain(ABC):
         self.plan = ""
         self.not_before = 0.0  # nothing new of my own before this moment
         self.failures = 0
+        self.answered = 0  # questions
         self.leave_by: float | None = None  # told to quit: what was begun is finished first
         self._mail_at = -100.0
         self._results_at = -100.0
@@ -69,21 +102,28 @@ class Brain(ABC):
     # --- for the Repl
 
     def start(self) -> None:
-        self.events.become("ready", f"{self.seat.role} {self.name} is ready")
+        if self.events.was_paused():
+            self.type_pause("")
+        else:
+            self.events.become("ready", f"{self.seat.role} {self.name} is ready")
 
     def poll(self) -> float:
         """One turn of everything; returns after how many seconds it wants the next."""
+        self.hear()
+        if self.leave_by is not None:
+            if not self.calls.is_busy or self.clock() > self.leave_by:
+                self.leave()
+        elif not self.calls.is_busy:
+            self.step()
+        return 0.1 if self.calls.is_busy else MAIL_EVERY_S
+
+    def hear(self) -> None:
+        """What verbs answered, and new letters."""
         self.calls.poll()
         now = self.clock()
         if now - self._mail_at >= MAIL_EVERY_S:
             self._mail_at = now
             self._look_for_mail()
-        if self.leave_by is not None:
-            if not self.calls.is_busy or now > self.leave_by:
-                self.leave()
-        elif not self.calls.is_busy:
-            self.step()
-        return 0.1 if self.calls.is_busy else MAIL_EVERY_S
 
     def on_line(self, line: str) -> None:
         """One typed line: a command, or a remark that is passed on."""
@@ -125,6 +165,14 @@ class Brain(ABC):
     def status(self) -> list[str]:
         """What I am doing and what came of it, a few lines for the person at the pane."""
 
+    def rests(self) -> bool:
+        """Whether nothing of my own is to be done now: it is too early for it, or a person has paused me, which is shown."""
+        if self.clock() < self.not_before:
+            return True
+        if self.is_paused:
+            self.events.become(*PAUSED)
+        return self.is_paused
+
     # --- typed commands
 
     def type_help(self, rest: str) -> None:
@@ -139,13 +187,13 @@ class Brain(ABC):
 
     def type_pause(self, rest: str) -> None:
         self.is_paused = True
-        self.events.become("paused", "paused by the person at the pane")
+        self.events.become(*PAUSED)
         self.say("Paused: I start nothing new. What runs goes on; resume when you like.", "ask")
 
     def type_resume(self, rest: str) -> None:
         self.is_paused = False
         self.not_before = 0.0
-        self.events.become("working", "resumed")
+        self.events.become("working", RESUMED)
         self.say("Going on.", "plain")
 
     def type_quit(self, rest: str) -> None:
@@ -155,7 +203,9 @@ class Brain(ABC):
     def type_idea(self, rest: str) -> None:
         if not rest:
             raise BadInput("write it as idea TEXT, for example idea a longer warmdown should settle the matrices")
-        self.calls.add("idea", "--json", "--", rest, done=self._after("The idea is written down"), first=True)
+        self.calls.add(
+            "idea", "--json", "--source", PERSON, "--", rest, done=self.after("The idea is written down"), first=True
+        )
 
     def type_other(self, line: str) -> None:
         self.events.note("note", line)
@@ -165,7 +215,7 @@ class Brain(ABC):
             return
         text = f"The person at {self.name}'s pane says: {line}"
         self.calls.add(
-            "send", to or "human", "--json", "--", text, done=self._after(f"Noted, and sent to {to or 'human'}")
+            "send", to or "human", "--json", "--", text, done=self.after(f"Noted, and sent to {to or 'human'}")
         )
 
     # --- shared tools
@@ -173,6 +223,16 @@ class Brain(ABC):
     def chief(self) -> str | None:
         """The leading chief's name, or None when this organisation has none."""
         return next((seat.name for seat in seats(self.home) if seat.role.startswith("chief")), None)
+
+    def together(self, programs: Iterable[str]) -> list[tuple[str, ...]]:
+        """These programs, those that stand on one head side by side: their wins are stacked together."""
+        groups: dict[str, list[str]] = {}
+        for program in dict.fromkeys(programs):
+            page = self.home.program(program)
+            lines = page.read_text(errors="replace").splitlines() if page.is_file() else []
+            head = next((line for line in lines if line.startswith("head:")), program)
+            groups.setdefault(program if self.charter.heads == "apart" else head, []).append(program)
+        return [tuple(group) for group in groups.values()]
 
     def intend(self, text: str) -> None:
         """Say the next step, once each time it changes."""
@@ -189,32 +249,46 @@ class Brain(ABC):
 
     def has_news(self, every_s: float = 2.0) -> bool:
         """Whether the ledger grew since the results were last read, asked at most every so often."""
-        return self._ledger() != self._ledger_seen and self.clock() - self._results_at >= every_s
+        return self.ledger() != self._ledger_seen and self.clock() - self._results_at >= every_s
 
-    def refresh(self) -> None:
-        """Read the results again; `on_results` follows when the reply is there."""
-        seen = self._ledger()
+    def refresh(self, then: Callable[[], None] | None = None) -> None:
+        """Read the results again; `on_results` follows when the reply is there, and then `then`, which is called without
+        them too."""
+        seen = self.ledger()
         self._results_at = self.clock()
 
         def done(reply: Reply) -> None:
             if not reply.is_ok or not isinstance(reply.value, list):
                 self.complain("I cannot read the results", reply)
+                if then:
+                    then()
                 return
             before = {trial.experiment: trial for trial in self.trials}
             self.trials = search.history([row for row in reply.value if isinstance(row, dict)])
             self._ledger_seen, is_first = seen, not self.has_results
             self.has_results = True
             self.on_results({t.experiment: t for t in self.trials} if is_first else before)
+            if then:
+                then()
 
         self.calls.add("results", "--json", done=done)
 
     def answer(self, letter: dict[str, Any]) -> None:
-        """Answer a question by letter: a question to me never waits for a person."""
-        text = self.report()
+        """Answer a question by letter: a question to me never waits for a person. From the results as they are now."""
+        if self.ledger() != self._ledger_seen:
+            self.refresh(then=lambda: self._answer(letter))
+        else:
+            self._answer(letter)
+
+    def _answer(self, letter: dict[str, Any]) -> None:
+        body = str(letter.get("body") or "")
+        said = opinion.answer(body, self.name, self.trials, self.knobs, self.charter.metric)
+        text = said or self.report()
+        self.answered += 1
         sender = str(letter.get("from") or "human")
         about = ["--about", str(letter["about"])] if letter.get("about") else []
         args = ["send", sender, "--json", "--kind", "report", "--reply-to", str(letter.get("id") or ""), *about]
-        self.calls.add(*args, "--", text, done=self._after(f"Answered {sender}"), first=True)
+        self.calls.add(*args, "--", text, done=self.after(f"Answered {sender}"), first=True)
         self.say(f"{sender} asks: {_first_line(letter)}", "ask")
 
     def is_order(self, letter: dict[str, Any]) -> bool:
@@ -232,7 +306,7 @@ class Brain(ABC):
         wait = self.back_off()
         self.say(f"{what}: {reply.error or f'exit code {reply.code}'}. I try again in {wait:.0f} s.", "bad")
 
-    def _after(self, sentence: str) -> Callable[[Reply], None]:
+    def after(self, sentence: str) -> Callable[[Reply], None]:
         def done(reply: Reply) -> None:
             if reply.is_ok:
                 self.say(f"{sentence}.", "dim")
@@ -262,7 +336,7 @@ class Brain(ABC):
         if letters:
             self.events.note("processed", letters=[str(letter.get("id")) for letter in letters])
 
-    def _ledger(self) -> tuple[int, int] | None:
+    def ledger(self) -> tuple[int, int] | None:
         try:
             stat = self.home.ledger.stat()
         except FileNotFoundError:

@@ -36,7 +36,7 @@ def command(line: str) -> Backend:
         argv = [str(Path(program).absolute()), *words[1:]]
         return Start(argv, pane_env(home, seat, page), {page: role_text(home, seat, role_page)})
 
-    return Backend("cmd", doorbell="typed", readiness="alive", plan=plan)
+    return Backend("cmd", doorbell="typed", readiness="alive", plan=plan, reports=False)
 
 
-OFFLINE = Backend("offline", doorbell="self", readiness="event", plan=plan_offline)
+OFFLINE = Backend("offline", doorbell="self", readiness="event", plan=plan_offline, counts="cost")

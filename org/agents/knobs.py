@@ -160,12 +160,18 @@ def named_in(text: str, known: Iterable[str]) -> list[str]:
 def settings_in(text: str, charter_knobs: dict[str, Knob]) -> list[tuple[Knob, Value]]:
     """Every `name = value` in `text` that names a knob and a value it allows."""
     found = []
-    for match in re.finditer(r"\b([A-Za-z_]\w*)\s*=\s*([^\s,;]+)", text):
+    for name, word in assigned_in(text):
         try:
-            found.append(parse(f"{match[1]}={match[2].rstrip('.)')}", charter_knobs))
+            found.append(parse(f"{name}={word}", charter_knobs))
         except BadInput:
             continue  # prose, or a value out of range: not an order
     return found
+
+
+def assigned_in(text: str) -> list[tuple[str, str]]:
+    """Every `name = value` in `text`, whatever it names, as it is written; Markdown's backticks around either do not count."""
+    found = re.finditer(r"\b([A-Za-z_]\w*)`?\s*=\s*`?([^\s,;`]+)", text)
+    return [(match[1], match[2].rstrip(".)")) for match in found]
 
 
 def _example(charter_knobs: dict[str, Knob]) -> str:

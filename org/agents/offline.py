@@ -6,33 +6,27 @@ from the verdicts. It keeps nothing between starts: letters, results and the wor
 
 from __future__ import annotations
 
-import fnmatch
-import os
-import re
 import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
 
-from org import files
-from org.agents import decisions, reasons, search
+from org.agents import alone, decisions, offline_orders, reasons, search, wishes
 from org.agents import knobs as knobs_
-from org.agents.brain import Brain, heard
+from org.agents.brain import Brain, heard, sit
 from org.agents.decisions import Decision
 from org.agents.knobs import Value
 from org.agents.repl import Repl
 from org.agents.search import Proposal, Trial
-from org.agents.tools import Reply, load_seat, org_argv, seats
-from org.errors import OrgError
-from org.home import find_home
+from org.agents.tools import PAUSED, Reply, load_seat, org_argv, seats
+from org.agents.wishes import IDEA, Wish
+from org.agents.workbench import Workbench
+from org.home import Home
 from org.records import Knob
 
-IDEA = re.compile(r"\bI\d{4,}\b")
 REFRESH_S = 60.0  # while waiting: a verdict's letter may have been lost
 AT_PANE = "The person at my pane asked for it:"
 IN_TASK = "My task names it:"
-
-Wish = tuple[Knob, Value, str]  # what was ordered, and in whose words
 
 
 class Junior(Brain):
@@ -46,14 +40,16 @@ class Junior(Brain):
         self.barred: list[tuple[str, Any]] = []
         self.open: set[str] = set()
         self.is_stale = True  # the worktree may hold half an edit of a former life
-        self.synced: dict[Path, bytes] = {}  # what stands in the worktree as far as I know; all else is somebody's work
-        self.tasks = [
-            str(head.get("id")) for head, _ in self.mailbox.letters("task", ("cur",))
-        ]  # told in a former life
+        self.bench = Workbench(self.seat.worktree, self.charter.editable)
+        self.tasks = wishes.told_before([head for head, _ in self.mailbox.letters("task", ("cur",))])
+        self.orders: list[dict[str, Any]] = []  # of a former life, the newest first
+        self.left: set[str] = set()  # knobs that I was ordered to leave alone
+        self.is_halted = False  # ordered to start nothing new
         self.is_dry = False
         self.full_until = 0.0
         self.offset = 0
         self.is_alone = False  # no chief has wins verified for me
+        self.alone = alone.Ideas(self)
         self.declined: tuple[str, ...] = ()
         self._watched = self._stamp()
         self.say(f"I am {self.name}, a researcher without a network, on program {self.seat.program}.", "bold")
@@ -74,14 +70,14 @@ class Junior(Brain):
         if self.tasks:
             self._remember(self.tasks.pop())
         elif self.is_paused and wish is None:  # the worktree is left alone too: the person may be at work in it
-            self.events.become("paused", "paused by the person at the pane")
+            self.events.become(*PAUSED)
         elif self.is_stale:
             self._sync()
         elif not self.has_results:
             self.refresh()
         elif wish is not None and not self._is_edited():
             self.wishes.remove(wish)
-            self._try(*wish)
+            self._try(wish)
         elif not self.mine and not self._serve_alone():
             self.intend("wait for a task from the chief")
             self.events.become("idle", "no task yet")
@@ -91,6 +87,11 @@ class Junior(Brain):
                 self.refresh()
         elif self.has_news():
             self.refresh()
+        elif self.is_halted:
+            self.intend("start nothing new until I am told to go on")
+            self.events.become("waiting" if self.open else "idle", "an order stopped me")
+        elif self.is_alone and self.alone.look():
+            pass
         elif self.is_alone and (due := self._stack_due()):
             self._stack(due)
         elif not self.is_dry and not self._is_edited():
@@ -98,7 +99,7 @@ class Junior(Brain):
 
     def _next_wish(self) -> Wish | None:
         """The oldest order; while paused only one that was typed at this pane."""
-        return next((wish for wish in self.wishes if not self.is_paused or wish[2] == AT_PANE), None)
+        return next((wish for wish in self.wishes if not self.is_paused or wish.origin == AT_PANE), None)
 
     def _remember(self, letter: str) -> None:
         """Read a task of a former life again: it counts like a new one, so only if it is an order."""
@@ -106,8 +107,17 @@ class Junior(Brain):
         def done(reply: Reply) -> None:
             rows = reply.value if reply.is_ok and isinstance(reply.value, list) else []
             if rows and isinstance(rows[0], dict) and self.is_order(rows[0]):  # else the one before it may be an order
-                self.take(str(rows[0].get("body") or ""))
-                self.say(f"I remember my task: {', '.join(k.name for k in self.mine) or 'no knobs'}.", "dim")
+                if offline_orders.of_letter(self, rows[0]) is not None:
+                    self.orders.append(rows[0])  # what it changes is changed once the task before it is known
+                elif wishes.is_one_idea(rows[0]):
+                    self.take_idea(rows[0])
+                else:
+                    self.take(str(rows[0].get("body") or ""))
+                    self.say(f"I remember my task: {', '.join(k.name for k in self.mine) or 'no knobs'}.", "dim")
+            if not self.tasks:
+                for row in reversed(self.orders):
+                    offline_orders.obeyed(self, row, is_replay=True)
+                self.orders.clear()
 
         self.calls.add("inbox", "--json", "--", letter, done=done)
 
@@ -122,6 +132,7 @@ class Junior(Brain):
             first=tuple(self.ideas),
             barred=self.barred,
             size=self.charter.margin or search.PRIOR,
+            everything=[knob for knob in self.knobs.values() if knob.name not in self.left],
         )
         if chosen is not None:
             self._file(chosen)
@@ -133,75 +144,89 @@ class Junior(Brain):
         if self.mine and not self.open and (chief := self.chief()):
             self.calls.add("send", chief, "--json", "--kind", "report", "--", f"My knobs are dry. {self.report()}")
 
-    def _try(self, knob: Knob, value: Value, origin: str) -> None:
-        current = self.current()
+    def _try(self, wish: Wish) -> None:
+        current, knob, value = self.current(), wish.knob, wish.value
+        metric = self.charter.metric
         if current.get(knob.name) is None:
-            self.say(f"{knob.name} is not set to a plain value in {knob.path}; I cannot turn it.", "bad")
+            self._cannot(wish, f"{knob.name} is not set to a plain value in {knob.path}; I cannot turn it")
             return
+        if value is None:
+            value = search.step(knob, current[knob.name], self.trials, metric, wish.towards)
+            if value is None:
+                self._cannot(wish, f"every step of {knob.name} that way was tried; there is nothing new to test")
+                return
         if knobs_.same(value, current[knob.name]):
-            self.say(f"{knob.name} stands at {reasons.show(value)} already; there is nothing to test.", "ask")
+            self._cannot(wish, f"{knob.name} stands at {reasons.show(value)} already; there is nothing to test")
             return
         size = self.charter.margin or search.PRIOR
-        metric = self.charter.metric
-        self._file(search.proposal(knob, value, current, self.trials, metric=metric, why=origin, size=size), origin)
+        self._file(search.proposal(knob, value, current, self.trials, metric=metric, why=wish.origin, size=size), wish)
 
-    def _file(self, chosen: Proposal, origin: str = "") -> None:
-        """Edit the constant, file the experiment, put the constant back: one experiment is one change."""
-        path = Path(self.seat.worktree) / chosen.knob.path
-        before = path.read_bytes().decode()
-        after = knobs_.write(before, chosen.knob.name, chosen.new)
+    def _cannot(self, wish: Wish, why: str) -> None:
+        """What nobody would learn of otherwise: an idea that was handed out and comes to nothing."""
+        self.say(f"{why}.", "ask")
+        if wish.idea:
+            self._give_back(wish.idea, why)
+
+    def _give_back(self, idea: str, why: str) -> None:
+        if chief := self.chief():
+            text = f"{wishes.NOT_TESTED} {idea}: {why}."
+            self.calls.add("send", chief, "--json", "--kind", "report", "--about", idea, "--", text)
+
+    def _file(self, chosen: Proposal, wish: Wish | None = None) -> None:
+        """Edit the constants, file the experiment, put them back: one experiment is one change, or one blend."""
+        edit = self.bench.turned([(knob, new) for knob, _, new in chosen.turns])
         self.intend(f"try {chosen.text} and compare {self.charter.metric.name} with my prediction")
         self.events.become("working", chosen.text)
         self.say(chosen.why, "dim")
         self.say(f"I try {chosen.text} and predict {chosen.expect:+.4f} {self.charter.metric.name}.", "plain")
-        why = chosen.why.replace(
-            chosen.knob.name, knobs_.spelled(before, chosen.knob.name), 1
-        )  # as tables will name it
-        files.replace(path, after)
+        why = edit.spelled(chosen.why)
+        edit.make()
 
         def done(reply: Reply) -> None:
-            is_mine = path.is_file() and path.read_bytes().decode(errors="replace") == after
-            if is_mine:  # else somebody edited it meanwhile, or the seat was moved
-                files.replace(path, before)
-            if reply.code == 3 and not is_mine:  # what was refused is not what I wrote
-                self.say(f"{path.name} changed while I filed {chosen.text}; I begin again.", "ask")
+            theirs = edit.take_back()
+            if reply.code == 3 and theirs:  # what was refused is not what I wrote
+                self.say(f"{', '.join(theirs)} changed while I filed {chosen.text}; I begin again.", "ask")
                 self.back_off()
                 self.is_stale = True
-                if origin:
-                    self.wishes.appendleft((chosen.knob, chosen.new, origin))
+                if wish is not None:
+                    self.wishes.appendleft(wish)
                 return
-            self._filed(chosen, reply, origin)
+            self._filed(chosen, reply, wish, idea or "")
 
-        idea = self.ideas.get(chosen.knob.name)
+        own = None if chosen.more else self.ideas.get(chosen.knob.name)
+        idea = wish.idea if wish is not None and wish.idea else own
         if idea and not any(self.home.ideas.glob(f"{idea}-*.md")):
             idea = None  # a letter named it, and nobody wrote it down
         args = ["run", "--no-wait", "--json", "-m", why, f"--expect={chosen.expect:g}"]
         self.calls.add(*args, *(["--idea", idea] if idea else []), done=done)
 
-    def _filed(self, chosen: Proposal, reply: Reply, origin: str) -> None:
+    def _filed(self, chosen: Proposal, reply: Reply, wish: Wish | None, idea: str) -> None:
         value = reply.value if isinstance(reply.value, dict) else {}
         if reply.is_ok and value.get("experiment"):
             name = str(value["experiment"])
             self.failures, self.not_before = 0, 0.0
             self.open.add(name)
-            change = (chosen.knob.name.lower(), chosen.old, chosen.new)
-            self.trials.append(Trial(name, self.seat.program, self.name, (change,), expect=chosen.expect))
-            self.say(f"{name} is filed: {chosen.text}.", "plain")
+            changes = tuple((knob.name.lower(), old, new) for knob, old, new in chosen.turns)
+            self.trials.append(Trial(name, self.seat.program, self.name, changes, expect=chosen.expect, idea=idea))
+            self._spend_ideas()  # what I try of the knob later is my own
+            self.say(f"{name} is filed: {chosen.text}{f', idea {idea}' if idea else ''}.", "plain")
             self.events.become("waiting", f"for {', '.join(sorted(self.open))}")
             return
         violations = [v for v in value.get("violations") or () if isinstance(v, dict)]
         is_full = reply.code == 4 or any("queue" in str(v.get("rule")) for v in violations)
         if reply.code == 3 and not is_full:
-            self.barred.append((chosen.knob.name, chosen.new))
+            self.barred += [(knob.name, new) for knob, _, new in chosen.turns]
             self.is_stale = True
         why = "; ".join(str(v.get("message")) for v in violations) or reply.error or f"exit code {reply.code}"
         wait = self.back_off()
         if is_full:
             self.full_until = self.clock() + max(wait, 5.0)
-            if origin:
-                self.wishes.append((chosen.knob, chosen.new, origin))
+            if wish is not None:
+                self.wishes.append(wish)
         verb = "has no place yet" if is_full else "was refused" if reply.code == 3 else "could not be filed"
         self.say(f"{chosen.text} {verb}: {why}", "bad")
+        if reply.code == 3 and not is_full and wish is not None:
+            self._cannot(wish, f"{chosen.text} was refused: {why}"[:400])
 
     def _sync(self) -> None:
         kept = self._saved()
@@ -211,11 +236,11 @@ class Junior(Brain):
             if not reply.is_ok:
                 self.complain("I cannot bring my worktree to the program's head", reply)
                 self.is_stale = reply.code != 2 and self.failures < 4  # then go on with what lies there
-                self.synced = self._texts()
+                self.bench.note()
                 return
             self.is_dry = False
             self.seat = load_seat(self.home, self.name)
-            self.synced = self._texts()
+            self.bench.note()
             if new := self._saved() - kept:
                 self.say(f"What was not filed in my worktree is kept in {max(new)}.", "ask")
 
@@ -223,13 +248,18 @@ class Junior(Brain):
 
     def _stack_due(self) -> Decision | None:
         return decisions.stack_due(
-            self.seat.program, self.trials, [k.name for k in self.mine], is_idle=self.is_dry, declined=self.declined
+            self._programs(), self.trials, [k.name for k in self.mine], is_idle=self.is_dry, declined=self.declined
         )
 
+    def _programs(self) -> tuple[str, ...]:
+        """Mine first, and those that stand on its head."""
+        known = [self.seat.program, *(t.program for t in self.trials)]
+        return self.together(known)[0]
+
     def _stack(self, due: Decision) -> None:
-        self.declined = tuple(t.experiment for t in decisions.waiting_keeps(due.subject, self.trials))
+        self.declined = decisions.unverified(self._programs(), self.trials)
         self.say(f"I have my wins verified: {due.why}.", "plain")
-        self.calls.add("stack", due.subject, "--no-wait", "--json", done=self._after("The stack is asked for"))
+        self.calls.add("stack", due.subject, "--no-wait", "--json", done=self.after("The stack is asked for"))
 
     # --- what arrives
 
@@ -243,20 +273,47 @@ class Junior(Brain):
             self.refresh()
             return
         self.say(heard(letter), "ask" if kind == "task" else "plain")
-        if kind == "task" and self.is_order(letter):
+        if offline_orders.obeyed(self, letter):
+            return
+        if kind == "task" and self.is_order(letter) and wishes.is_one_idea(letter):
+            self.take_idea(letter)
+        elif kind == "task" and self.is_order(letter):
             self.take(body)
-            names = ", ".join(k.name for k in self.mine) or "none that I know"
-            self.say(f"My knobs are now: {names}.", "bold")
+            self.say(f"My knobs are now: {', '.join(k.name for k in self.mine) or 'none that I know'}.", "bold")
         for knob, value in self.settings(letter):
             if kind != "task":
-                self.wishes.append((knob, value, f"{letter.get('from')} asked for it:"))
+                origin = f"{letter.get('from')} asked for it:"
+                self.wishes.append(Wish(knob, value, origin, wishes.idea_of(letter)))
+
+    def take_idea(self, letter: dict[str, Any]) -> None:
+        """A task about an idea: what it names is tried next, and my knobs stay mine."""
+        idea, found = wishes.idea_of(letter), wishes.of_idea(letter, self.knobs)
+        self.wishes.extend(wish for wish in found if wish not in self.wishes)
+        self.say(f"I take idea {idea}: {', '.join(w.knob.name for w in found) or 'it names no knob'}.", "bold")
+        if not found:
+            self._give_back(idea, "it names no constant that I can turn")
+        self._spend_ideas()
+
+    def _spend_ideas(self) -> None:
+        """An idea is tested by its own experiments, once each; a restart finds them in the results."""
+        tested = {trial.idea for trial in self.trials if trial.idea}
+        self.ideas = {name: idea for name, idea in self.ideas.items() if idea not in tested}
+        self.wishes = deque(wish for wish in self.wishes if not wishes.is_tested(wish, self.trials))
+
+    def keep_off(self) -> None:
+        """Nothing of what I was told to leave alone is mine or waits."""
+        self.mine = [knob for knob in self.mine if knob.name not in self.left]
+        self.wishes = deque(wish for wish in self.wishes if wish.knob.name not in self.left)
+
+    def was_tried(self, knob: Knob, value: Value) -> bool:
+        return any(knobs_.same(value, new) for t in self.trials for n, _, new in t.changes if n == knob.name.lower())
 
     def take(self, body: str) -> None:
         """A task letter's words: its `Knobs:` line, else the knobs it names, else those of my program's group."""
         line = next((ln for ln in body.splitlines() if ln.lower().lstrip("-* ").startswith("knobs:")), body)
         names = knobs_.named_in(line, self.knobs)
         names = names or [n for n, k in self.knobs.items() if k.group == self.seat.program] or list(self.knobs)
-        self.mine = [self.knobs[name] for name in names]
+        self.mine = [self.knobs[name] for name in names if name not in self.left]
         self.tasks.clear()
         self.is_dry, self.offset = False, 0
         self.ideas = {}
@@ -264,16 +321,15 @@ class Junior(Brain):
             if idea := IDEA.search(said):
                 self.ideas.update(dict.fromkeys(knobs_.named_in(said, self.knobs), idea[0]))
         for knob, value in knobs_.settings_in(body, self.knobs):
-            if not any(
-                knobs_.same(value, new) for t in self.trials for n, _, new in t.changes if n == knob.name.lower()
-            ):
-                self.wishes.append((knob, value, IN_TASK))
+            if not self.was_tried(knob, value):
+                self.wishes.append(Wish(knob, value, IN_TASK))
 
     def on_results(self, before: dict[str, Trial]) -> None:
         self.open = {t.experiment for t in self.trials if t.seat == self.name and t.is_open}
-        known = {(knob.name, value) for knob, value, origin in self.wishes if origin == IN_TASK}
+        known = {(wish.knob.name, wish.value) for wish in self.wishes if wish.origin == IN_TASK}
         done = {(n, v) for n, v in known for t in self.trials for k, _, new in t.changes if k == n.lower() and new == v}
-        self.wishes = deque(w for w in self.wishes if (w[0].name, w[1]) not in done)
+        self.wishes = deque(w for w in self.wishes if w.origin != IN_TASK or (w.knob.name, w.value) not in done)
+        self._spend_ideas()
         for trial in self.trials:
             was = before.get(trial.experiment)
             if trial.seat != self.name or trial.is_open or (was is not None and not was.is_open):
@@ -288,7 +344,7 @@ class Junior(Brain):
 
     def type_try(self, rest: str) -> None:
         knob, value = knobs_.parse(rest, self.knobs)
-        self.wishes.appendleft((knob, value, AT_PANE))
+        self.wishes.appendleft(Wish(knob, value, AT_PANE))
         self.not_before = self.full_until = 0.0  # a person does not wait for my caution
         self.say(f"I try {knob.name}={reasons.show(value)} next.", "plain")
 
@@ -304,13 +360,13 @@ class Junior(Brain):
     def report(self) -> str:
         judged = self._judged()
         did = "; ".join(
-            f"{t.experiment} {_what(t)}: {t.outcome}, effect {{{t.experiment}.effect}}" for t in judged[-3:]
+            f"{t.experiment} {reasons.turned(t)}: {t.outcome}, effect {{{t.experiment}.effect}}" for t in judged[-3:]
         )
         keeps = [t for t in judged if t.outcome in ("win", "holds")]
         sign = self.charter.metric.sign
         best = min(keeps, key=lambda t: sign * (t.effect or 0.0), default=None)
         learned = (
-            f"{_what(best)} is the best of mine ({{{best.experiment}.effect}}, {best.tier})"
+            f"{reasons.turned(best)} is the best of mine ({{{best.experiment}.effect}}, {best.tier})"
             if best
             else "no gain among my knobs yet"
             if judged
@@ -321,37 +377,11 @@ class Junior(Brain):
 
     def current(self) -> dict[str, Value | None]:
         """Every knob's value in the worktree; None where the code sets no plain value."""
-        texts: dict[str, str] = {}
-        for knob in self.knobs.values():
-            path = Path(self.seat.worktree) / knob.path
-            if knob.path not in texts:
-                texts[knob.path] = path.read_bytes().decode(errors="replace") if path.is_file() else ""
-        return {name: knobs_.read(texts[knob.path], name) for name, knob in self.knobs.items()}
-
-    def _texts(self) -> dict[Path, bytes]:
-        """Every file that `org run` would file, and perhaps a few more; links left out."""
-        globs = [f"{glob}*" if glob.endswith("/") else glob.replace("**/", "*") for glob in self.charter.editable]
-        found = {}
-        for folder, folders, names in os.walk(self.seat.worktree):
-            folders[:] = [name for name in folders if name not in (".git", "__pycache__")]
-            for path in (Path(folder) / name for name in names):
-                inside = path.relative_to(self.seat.worktree).as_posix()
-                if (
-                    any(fnmatch.fnmatchcase(inside, glob) for glob in globs)
-                    and path.is_file()
-                    and not path.is_symlink()
-                ):
-                    found[path] = path.read_bytes()
-        return found
+        return self.bench.values(self.knobs)
 
     def _is_edited(self) -> bool:
         """Whether somebody works in my worktree: to file it under my sentence would be wrong. It is put aside."""
-        now = self._texts()
-        changed = sorted(
-            str(path.relative_to(self.seat.worktree))
-            for path in now.keys() | self.synced.keys()
-            if now.get(path) != self.synced.get(path)
-        )
+        changed = self.bench.edited()
         if not changed:
             return False
         self.say(
@@ -373,7 +403,9 @@ class Junior(Brain):
         """Without a chief all knobs are mine; seats beside me begin at different ones."""
         if self.chief() is not None or not self.knobs:
             return False
-        self.mine, self.is_alone = list(self.knobs.values()), True
+        if self.is_alone:
+            return True  # and was ordered off all of them
+        self.mine, self.is_alone = [knob for knob in self.knobs.values() if knob.name not in self.left], True
         peers = [seat.name for seat in seats(self.home)]
         self.offset = peers.index(self.name) if self.name in peers else 0
         self.say("There is no chief here, so every knob of the charter is mine.", "plain")
@@ -385,32 +417,26 @@ class Junior(Brain):
         return tuple(path.read_bytes() if path.is_file() else b"" for path in paths)
 
 
-def _what(trial: Trial) -> str:
-    return ", ".join(f"{n} {reasons.show(a)}→{reasons.show(b)}" for n, a, b in trial.changes) or trial.description[:80]
-
-
 def main() -> int:
-    """Sit in $ORG_SEAT of $ORG_HOME until told to leave. Exit codes as everywhere."""
-    environ = dict(os.environ)
-    try:
-        home = find_home(None, environ, Path.cwd())
-        name = environ.get("ORG_SEAT") or "human"
-        kind: type[Brain] = Junior
-        if load_seat(home, name).role.startswith("chief"):
-            from org.agents.offline_chief import Chief
+    return sit(_brain)
 
-            kind = Chief
-        repl = Repl()
-        brain = kind(home, name, say=repl.say, leave=repl.leave, environ=environ, argv=org_argv(environ))
-    except OrgError as error:
-        print(f"org: {error}", file=sys.stderr)
-        return error.exit_code
-    brain.start()
-    try:
-        repl.run(brain.on_line, brain.poll)
-    finally:
-        brain.stop()
-    return 0
+
+def _brain(home: Home, name: str, repl: Repl, environ: dict[str, str]) -> Brain:
+    kind: type[Brain] = Junior
+    role = load_seat(home, name).role
+    if role.startswith("chief"):
+        from org.agents.offline_chief import Chief
+
+        kind = Chief
+    elif role == "councillor":
+        from org.agents.offline_councillor import Councillor
+
+        kind = Councillor
+    elif role == "breaker":
+        from org.agents.offline_breaker import Breaker
+
+        kind = Breaker
+    return kind(home, name, say=repl.say, leave=repl.leave, environ=environ, argv=org_argv(environ))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ The edge only; what it decides is in `decisions`. It keeps nothing between start
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from org.agents import decisions, reasons
+from org.agents import assigning, decisions, handout, lessons, offline_orders, reasons, wishes
 from org.agents import knobs as knobs_
 from org.agents.brain import Brain, heard
 from org.agents.decisions import Decision, Post
@@ -35,9 +36,16 @@ class Chief(Brain):
     def start(self) -> None:
         super().start()
         self.posts: dict[str, Post] = {}
-        self.ideas: list[tuple[str, str]] | None = None  # (id, text), a person's first
+        self.ideas = handout.Ideas(self)
+        self.said: set[str] = set()  # what was told once: a conflict, double work, a paper or an idea nobody can act on
         self.declined: dict[str, tuple[str, ...]] = {}
         self.moved_at: dict[str, int] = {}
+        self.vetoed: set[str] = set()  # wins and ideas that the person put out
+        self.approved: set[str] = set()  # ideas that the person wants first
+        self.is_halted = False  # ordered to hand out and verify nothing
+        # orders of a former life, the oldest last: read again before anything is handed out
+        self.orders = [str(head.get("id")) for head, _ in reversed(self.mailbox.letters("task", ("cur",)))]
+        self.written: set[str] | None = None  # titles of the wiki's pages
         self.is_idle = False
         self.is_news = True
         self._seen: list[str] = []
@@ -47,21 +55,27 @@ class Chief(Brain):
     # --- the loop, one thing a turn
 
     def step(self) -> None:
-        if self.clock() < self.not_before:
+        if self.rests():
             return
-        if self.is_paused:
-            self.events.become("paused", "paused by the person at the pane")
-        elif (leader := self.chief()) != self.name:
+        if (leader := self.chief()) != self.name:
             self.intend(f"stand by: {leader} leads")
             self.events.become("idle", f"{leader} leads")
-        elif self.ideas is None:
-            self._read_ideas()
-        elif newcomers := self._newcomers():
+        elif self.orders:
+            self.calls.add("inbox", "--json", "--", self.orders.pop(), done=self._remember_order)
+        elif self.ideas.all is None:
+            self.ideas.read()
+        elif self.written is None:
+            self._read_wiki()
+        elif newcomers := self._newcomers() if not self.is_halted else []:
             self._assign(newcomers)
         elif self.is_news or self.has_news(10.0):
             self.is_news = False
             self.refresh()
             self.calls.add("status", "--json", done=self._on_status)
+        elif self.ideas.has_news():
+            self.ideas.read()
+        elif self.has_results and self.posts and self.ideas.work():
+            pass
         else:
             self.intend(
                 "read verdicts as they come, verify tentative wins together, move juniors off dry programs"
@@ -83,16 +97,23 @@ class Chief(Brain):
     def _remembered(self, seat: Seat) -> Post | None:
         """The post that the last task letter to this junior describes, if it says a chief or the person wrote it. Only to
         know what was handed out: the junior holds the letter's signature against its sender's, this does not."""
-        letters = Mailbox(self.home.mailbox(seat.name)).letters("task")
-        for _, body in [(head, body) for head, body in letters if head.get("from") in ("human", self.chief())][-1:]:
+        for head, body in reversed(Mailbox(self.home.mailbox(seat.name)).letters("task")):
             line = next((ln for ln in body.splitlines() if ln.lower().startswith("knobs:")), "")
-            return Post(seat.name, seat.program, tuple(knobs_.named_in(line, self.knobs)))
+            if line and head.get("from") in ("human", self.chief()):
+                return Post(seat.name, seat.program, tuple(knobs_.named_in(line, self.knobs)))
         return None
 
     def _assign(self, newcomers: list[Seat]) -> None:
         """Split the charter's groups over all juniors; those who have a post keep it."""
         everyone = [seat.name for seat in seats(self.home) if seat.role == "junior"]
-        plan = {post.seat: post for post in decisions.split(self.groups(), everyone)}
+        open_ideas = assigning.waiting(self.ideas.all or ())
+        worth = decisions.worth(
+            self.knobs,
+            self.trials,
+            wanted={name for idea in open_ideas for name in idea.knobs},
+            asked={name for idea in open_ideas if idea.is_persons for name in idea.knobs},
+        )
+        plan = {p.seat: p for p in decisions.split(self.groups(), everyone, worth, decisions.tied(self.trials))}
         programs = sorted({post.program for post in plan.values()})
         self.events.become("working", "handing out tasks")
         self.say(
@@ -102,40 +123,53 @@ class Chief(Brain):
         )
         for seat in newcomers:
             self._send_to(seat, plan[seat.name], "")
-        self._tell_person(f"{len(newcomers)} juniors have their tasks on {', '.join(programs)}.")
+        self.tell_person(f"{len(newcomers)} juniors have their tasks on {', '.join(programs)}.")
 
-    def _send_to(self, seat: Seat, post: Post, why: str) -> None:
+    def hand_out(self, seat: Seat, post: Post, why: str) -> None:
+        """A junior goes to another post; the person is told by whoever asks for it."""
+        self._send_to(seat, post, why)
+
+    def _send_to(self, seat: Seat, post: Post, why: str, is_move: bool = True) -> None:
         self.posts[seat.name] = post
         if seat.program != post.program:
-            self.calls.add("seat", seat.name, "--program", post.program, "--json", done=self._unless_ok(seat.name))
-        letter = ["send", seat.name, "--json", "--kind", "task", "--", self.task(post, why)]
-        self.calls.add(*letter, done=self._unless_ok(seat.name))
+            self.calls.add("seat", seat.name, "--program", post.program, "--json", done=self.unless_ok(seat.name))
+        letter = ["send", seat.name, "--json", "--kind", "task", "--", self.task(post, why, is_move)]
+        self.calls.add(*letter, done=self.unless_ok(seat.name))
         self.say(f"{seat.name} works on {post.program}: {', '.join(post.knobs) or 'whatever it finds'}.", "plain")
 
-    def task(self, post: Post, why: str = "") -> str:
+    def task(self, post: Post, why: str = "", is_move: bool = True) -> str:
         """The letter that makes a post. Its `Knobs:` line is what a restarted junior or chief reads again."""
         about = self.charter.programs.get(post.program, "")
         lines = [f"Program {post.program}{f': {about}' if about else ''}.", f"Knobs: {', '.join(post.knobs)}"]
         if why:
-            lines.append(f"You move because {why}.")
-        for name, text in self.ideas or ():
-            if set(knobs_.named_in(text, post.knobs)):
-                lines.append(f"First, idea {name}: {' '.join(text.split())[:300]}")
+            lines.append(f"{'You move' if is_move else 'Your knobs are fewer'} because {why}.")
+        lines.append(assigning.evidence(post.knobs, self.trials))
         lines.append(
-            "One change an experiment. Say why and predict the effect before you run it; leave other knobs alone."
+            "One change an experiment. Say why and predict the effect before you run it; leave other knobs alone until each "
+            "of yours was turned once: then a blend of all that the record promises is one change, too. "
+            "Ideas come as tasks of their own, and go before yours."
         )
         return "\n".join(lines)
 
     def _decide(self) -> None:
-        """After new results: verify first, then move one junior at most."""
+        """After new results: verify first, say what is in each other's way, then move one junior at most. Nothing while an
+        order stops me."""
+        if self.is_halted:
+            return
         posts = list(self.posts.values())
-        for program in dict.fromkeys(post.program for post in posts):
-            owned = [name for post in posts if post.program == program for name in post.knobs]
+        self._say_clashes()
+        for programs in self.together(post.program for post in posts):
+            owned = [name for post in posts if post.program in programs for name in post.knobs]
+            declined = [name for program in programs for name in self.declined.get(program, ())]
             due = decisions.stack_due(
-                program, self.trials, owned, is_idle=self.is_idle, declined=self.declined.get(program, ())
+                programs,
+                self.trials,
+                owned,
+                is_idle=self.is_idle,
+                declined=(*declined, *self.vetoed),
             )
             if due is not None:
-                self._stack(due)
+                self._stack(due, programs)
         move = decisions.move_due(posts, self.trials, self.moved_at)
         seat = next((s for s in seats(self.home) if move is not None and s.name == move.subject), None)
         if move is None or seat is None:
@@ -143,19 +177,56 @@ class Chief(Brain):
         old = self.posts[seat.name].program
         self.moved_at[old] = sum(t.program == old and not t.is_open and not t.is_stack for t in self.trials)
         self.say(f"I move {seat.name} to {move.program}: {move.why}.", "ask")
-        self._send_to(seat, decisions.moved(posts, seat.name, move.program, self.trials), move.why)
-        self._tell_person(f"{seat.name} moves to {move.program}: {move.why}.")
+        changed = decisions.handed_over(posts, seat.name, move.program, self.trials)
+        self._send_to(seat, changed[0], move.why)
+        for post in changed[1:]:
+            there = next((s for s in seats(self.home) if s.name == post.seat), None)
+            if there is not None:
+                self._send_to(there, post, f"{seat.name} joins you and takes the rest", is_move=False)
+        self.tell_person(f"{seat.name} moves to {move.program}: {move.why}.")
 
-    def _stack(self, due: Decision) -> None:
+    def _say_clashes(self) -> None:
+        """Wins that are in each other's way, to the person; a knob that two turn, to the one who came second."""
+        for found in decisions.conflicts(self.trials):
+            if self.is_new(found.why):
+                self.tell_person(f"Conflicting wins in {found.program}: {found.why}; a stack can keep one of them.")
+        for found in decisions.double_work(self.trials):
+            if self.is_new(found.why):
+                text = f"Double work: {found.why}. Let that one end, and take your next knob."
+                self.calls.add("send", found.subject, "--json", "--", text)
+                self.say(f"{found.subject}: {found.why}.", "ask")
+
+    def is_new(self, words: str) -> bool:
+        is_new = words not in self.said
+        self.said.add(words)
+        return is_new
+
+    def _read_wiki(self) -> None:
+        """What is written already, by anybody and in a former life."""
+
+        def done(reply: Reply) -> None:
+            rows = reply.value if isinstance(reply.value, list) else []
+            self.written = {str(row.get("title")) for row in rows if isinstance(row, dict)}
+
+        self.calls.add("wiki", "--json", done=done)
+
+    def _teach(self) -> None:
+        """What the verdicts have taught goes into the wiki, once each."""
+        for lesson in lessons.due(self.trials, self.written or ()):
+            self.written = {*(self.written or ()), lesson.title}
+            done = self.after(f"Written into the wiki: {lesson.title}")
+            self.calls.add("wiki", "--kind", lesson.kind, "--json", "--", lesson.page, done=done)
+
+    def _stack(self, due: Decision, programs: tuple[str, ...]) -> None:
         program = due.subject
-        self.declined[program] = tuple(t.experiment for t in decisions.waiting_keeps(program, self.trials))
+        self.declined[program] = decisions.unverified(programs, self.trials)
         self.say(f"I have {program} verified: {due.why}.", "plain")
 
         def done(reply: Reply) -> None:
             name = reply.value.get("experiment") if isinstance(reply.value, dict) else None
             if reply.is_ok and name:
                 self.say(f"{name} verifies {program} with fresh seeds.", "win")
-                self._tell_person(f"{name} verifies {program}: {due.why}.")
+                self.tell_person(f"{name} verifies {program}: {due.why}.")
             elif reply.is_ok:
                 self.say(f"There is nothing to verify in {program} yet.", "dim")
             else:
@@ -174,8 +245,45 @@ class Chief(Brain):
             self.is_news = True
             return
         self.say(heard(letter), "ask" if letter.get("from") == "human" else "plain")
+        if wishes.idea_of(letter):
+            self.ideas.forget()  # the person may insist on it, or have answered
+        if letter.get("kind") == "report" and letter.get("verified") is True:
+            self.ideas.hear_back(letter)
+        is_mine = letter.get("kind") == "task" and letter.get("from") == "human" and self.is_order(letter)
+        if is_mine and self._obey(letter):
+            return
         for knob, value in self.settings(letter):
-            self._pass_on(knob.name, value, f"{letter.get('from')} asks for it")
+            self._pass_on(knob.name, value, f"{letter.get('from')} asks for it", wishes.idea_of(letter))
+
+    def _obey(self, letter: dict[str, Any], is_replay: bool = False) -> bool:
+        """Whether it was an order, done or not understood; words about an idea are the person's insisting on it, too."""
+        order = offline_orders.read(letter, self.charter, [seat.name for seat in seats(self.home)], is_replay)
+        if order is not None:
+            offline_orders.answer(self, order, offline_orders.chief(self, order))
+        elif is_replay or wishes.idea_of(letter):
+            return False
+        else:
+            text = (
+                "I do not understand that: name a knob, a program, an idea, an experiment or a junior, and what to do."
+            )
+            letter_id = str(letter.get("id") or "")
+            self.calls.add("send", "human", "--json", "--kind", "report", "--reply-to", letter_id, "--", text)
+            self.say(text, "bad")
+        return True
+
+    def _remember_order(self, reply: Reply) -> None:
+        for letter in reply.value if reply.is_ok and isinstance(reply.value, list) else ():
+            if isinstance(letter, dict) and letter.get("from") == "human" and self.is_order(letter):
+                self._obey(letter, is_replay=True)
+
+    def verified(self, name: str) -> Callable[[Reply], None]:
+        """What the person is told when a win was handed in for verification."""
+
+        def done(reply: Reply) -> None:
+            if not reply.is_ok:
+                self.tell_person(f"{name} is not verified now: {reply.error or f'exit code {reply.code}'}")
+
+        return done
 
     def on_results(self, before: dict[str, Trial]) -> None:
         for trial in self.trials:
@@ -187,7 +295,7 @@ class Chief(Brain):
                     f"{trial.experiment}, the stack of {trial.program}: {trial.outcome}; {result}.",
                     "win" if kept else "ask",
                 )
-                self._tell_person(
+                self.tell_person(
                     f"Stack {trial.experiment} of {trial.program}: {trial.outcome}, {{{trial.experiment}.effect}}."
                 )
 
@@ -198,17 +306,18 @@ class Chief(Brain):
             self.is_idle = not waiting and any(not row.get("run") for row in devices)
         if self.has_results:
             self._decide()
+            self._teach()
 
-    def _read_ideas(self) -> None:
-        def done(reply: Reply) -> None:
-            rows = reply.value if isinstance(reply.value, list) else []
-            found = [row for row in rows if isinstance(row, dict)]
-            found.sort(key=lambda row: "human" not in str(row.get("source")) and "person" not in str(row.get("source")))
-            self.ideas = [
-                (str(r.get("id") or r.get("idea")), str(r.get("text") or r.get("title") or "")) for r in found
-            ]
-
-        self.calls.add("idea", "--json", done=done)
+    def head_values(self) -> dict[str, knobs_.Value | None]:
+        """Every knob as it stands in some junior's worktree of its program; None where nobody has one."""
+        found: dict[str, knobs_.Value | None] = dict.fromkeys(self.knobs)
+        for seat in seats(self.home):
+            own = self.posts[seat.name].knobs if seat.name in self.posts else ()
+            for name in own:
+                path = Path(seat.worktree) / self.knobs[name].path
+                text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
+                found[name] = knobs_.read(text, name)
+        return found
 
     # --- what it says of itself
 
@@ -222,15 +331,18 @@ class Chief(Brain):
             raise BadInput(
                 f"no program {rest!r:.40}{did_you_mean(rest, programs)}; programs: {', '.join(programs) or 'none yet'}"
             )
-        self._stack(Decision(rest, "the person at my pane asks for it"))
+        group = self.together([rest, *programs])[0]
+        self._stack(Decision(rest, "the person at my pane asks for it"), group)
 
-    def _pass_on(self, name: str, value: knobs_.Value, why: str) -> None:
+    def _pass_on(self, name: str, value: knobs_.Value, why: str, idea: str = "") -> None:
         owner = next((post.seat for post in self.posts.values() if name in post.knobs), next(iter(self.posts), None))
         if owner is None:
             self.say("There is no junior to run it yet.", "bad")
             return
         text = f"Try {name}={reasons.show(value)} next; {why}."
-        self.calls.add("send", owner, "--json", "--", text, done=self._after(f"{owner} has it: {text}"), first=True)
+        about = ["--about", idea] if idea else []
+        args = ["send", owner, "--json", *about, "--", text]
+        self.calls.add(*args, done=self.after(f"{owner} has it: {text}"), first=True)
 
     def status(self) -> list[str]:
         lines = [f"{post.seat}: {post.program}, {', '.join(post.knobs) or 'no knobs'}." for post in self.posts.values()]
@@ -261,15 +373,17 @@ class Chief(Brain):
             groups.setdefault(knob.group, []).append(name)
         return groups
 
-    def _tell_person(self, text: str) -> None:
-        self.calls.add("send", "human", "--json", "--kind", "report", "--", text)
+    def tell_person(self, text: str, about: str = "") -> None:
+        more = ["--about", about] if about else []
+        self.calls.add("send", "human", "--json", "--kind", "report", *more, "--", text)
 
-    def _unless_ok(self, seat: str) -> Callable[[Reply], None]:
-        """A task that did not reach its junior is handed out again."""
+    def unless_ok(self, seat: str, what: str = "") -> Callable[[Reply], None]:
+        """A task that did not reach its junior is handed out again. what: of an idea, which leaves its post alone."""
 
         def done(reply: Reply) -> None:
             if not reply.is_ok:
-                self.posts.pop(seat, None)
-                self.complain(f"{seat} could not be given its task", reply)
+                if not what:
+                    self.posts.pop(seat, None)
+                self.complain(what or f"{seat} could not be given its task", reply)
 
         return done

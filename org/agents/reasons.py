@@ -86,6 +86,11 @@ def lesson(trial: Trial, metric: Metric) -> str:
     return f"{moved}, I had said {trial.expect:+.4f}; {tail}."
 
 
+def turned(trial: Trial) -> str:
+    """What it changed: `matrix_lr 0.02→0.04`."""
+    return ", ".join(f"{n} {show(a)}→{show(b)}" for n, a, b in trial.changes) or trial.description[:80]
+
+
 def show(value: Any) -> str:
     """A setting as the code writes it."""
     return str(value)

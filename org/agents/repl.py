@@ -18,7 +18,7 @@ import textwrap
 import time
 import tty
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, TextIO
 
@@ -27,7 +27,10 @@ from org.files import printable
 PROMPT = "› "  # noqa: RUF001 - a prompt, not a quotation
 STYLES = {"plain": "", "dim": "2", "win": "32", "ask": "33", "bad": "31", "bold": "1", "typed": "36"}
 DRAFT_LIMIT = 10_000
+MARKS = 8  # characters looked at for each column that is drawn: accents take none, and there may be any number of them
 SECOND_CTRL_C_S = 2.0
+ESCAPE_S = 0.05  # the other bytes of a key that begins with Escape come sooner
+CUT = f"What you typed is cut: a line holds {DRAFT_LIMIT:,} characters. Put a long text into a file and name it."
 LEAVE_HINT = "I keep working. To leave, type quit (or press Ctrl-C again now)."
 
 
@@ -40,17 +43,35 @@ class Composer:
         self._escape = ""
         self._escape_at = 0.0
         self._is_paste = False
+        self._is_cut = False
+        self._is_cut_news = False
 
     def feed(self, data: bytes, now: float) -> list[str]:
         """Events: a finished line as typed, or '\\x03' (Ctrl-C), '\\x04' (Ctrl-D on an empty line)."""
-        if self._escape == "\x1b" and now - self._escape_at > 0.05:
-            self._escape = ""  # the Escape key by itself
+        self.escaped(now)
         events = []
         for char in self._decoder.decode(data):
             done = self._key(char, now)
             if done is not None:
                 events.append(done)
         return events
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an Escape waits to be known as a key or as the beginning of one."""
+        return self._escape == "\x1b"
+
+    def escaped(self, now: float) -> bool:
+        """Whether the Escape key was pressed by itself; said once."""
+        if self._escape == "\x1b" and now - self._escape_at > ESCAPE_S:
+            self._escape = ""
+            return True
+        return False
+
+    def was_cut(self) -> bool:
+        """Whether the draft became longer than may be kept; said once a draft."""
+        is_news, self._is_cut_news = self._is_cut_news, False
+        return is_news
 
     def _key(self, char: str, now: float) -> str | None:
         if self._escape:
@@ -61,12 +82,12 @@ class Composer:
         elif self._is_paste and char in "\r\n\t":
             self._type(" ")
         elif char in "\r\n":
-            line, self.draft = self.draft, ""
+            line, self.draft, self._is_cut = self.draft, "", False
             return line
         elif char in "\x7f\x08":
             self.draft = self._shorter()
         elif char == "\x15":  # Ctrl-U
-            self.draft = ""
+            self.draft, self._is_cut = "", False
         elif char == "\x17":  # Ctrl-W
             self.draft = re.sub(r"\S+\s*$", "", self.draft)
         elif char == "\x03" or (char == "\x04" and not self.draft):
@@ -80,6 +101,8 @@ class Composer:
     def _type(self, char: str) -> None:
         if len(self.draft) < DRAFT_LIMIT:
             self.draft += char
+        elif not self._is_cut:
+            self._is_cut = self._is_cut_news = True
 
     def _sequence(self) -> None:
         """Arrow and function keys are read to their end and ignored; the marks around a paste are kept in mind."""
@@ -108,12 +131,29 @@ def cells(text: str) -> int:
 
 def tail(draft: str, width: int) -> str:
     """The end of the draft that fits `width` columns, marked when there is more before it."""
-    if cells(draft) <= width:
+    near = draft[-MARKS * width :]
+    if len(near) == len(draft) and cells(near) <= width:
         return draft
-    kept = draft
-    while kept and cells(kept) > width - 1:
-        kept = kept[1:]
-    return "…" + kept
+    return "…" + near[len(near) - _fitting(reversed(near), width - 1) :]
+
+
+def head(text: str, width: int) -> str:
+    """The beginning of `text` that fits `width` columns, marked when there is more behind it."""
+    near = text[: MARKS * width]
+    if len(near) == len(text) and cells(near) <= width:
+        return text
+    return near[: _fitting(near, width - 1)] + "…"
+
+
+def _fitting(text: Iterable[str], width: int) -> int:
+    """How many of the first characters fit `width` columns."""
+    count = 0
+    for char in text:
+        width -= cells(char)
+        if width < 0:
+            break
+        count += 1
+    return count
 
 
 def wrapped(text: str, width: int) -> list[str]:
@@ -135,8 +175,11 @@ class Repl:
         self.out = out or sys.stdout
         self.is_tty = os.isatty(self.fd) and self.out.isatty()
         self.composer = Composer()
+        self.on_stop: Callable[[], bool] = lambda: False  # Escape or Ctrl-C: whether that ended something
+        self._status = ""  # a line above the one being typed
+        self._partial = ""  # what is being said: the line that is not finished yet
         self._is_drawn = False
-        self._drawn_cells = 0
+        self._drawn: list[int] = []  # cells of each line that is drawn
         self._is_leaving = False
         self._has_input = True
         self._line = b""
@@ -148,11 +191,39 @@ class Repl:
     def say(self, text: str, style: str = "plain") -> None:
         """Print a sentence above the line being typed. `style`: plain, dim, win, ask, bad, bold."""
         self._undraw()
+        if self._partial:
+            text_before, self._partial = self._partial, ""
+            self.say(text_before)
+            self._undraw()
         lines = wrapped(text, self._width() - 1) if self.is_tty else printable(text).split("\n")
         colour = STYLES.get(style, "") if self.is_tty else ""
         for line in lines:
             self._write(f"\x1b[{colour}m{line}\x1b[0m\n" if colour else line + "\n")
         self._draw()
+
+    def stream(self, text: str) -> None:
+        """Print a piece of a text that goes on; `say` prints what it has so far as a line."""
+        self._partial += text
+        room = self._width() - 1
+        *lines, self._partial = self._partial.split("\n")
+        while self.is_tty and (shown := head(self._partial, room)) != self._partial:
+            fits = len(shown) - 1
+            at = max(self._partial.rfind(" ", fits // 2, fits + 1), 0) or max(fits, 1)
+            lines.append(self._partial[:at])
+            self._partial = self._partial[at:].lstrip(" ")
+        if lines:
+            rest, self._partial = self._partial, ""
+            self.say("\n".join(lines))
+            self._partial = rest
+        self._undraw()
+        self._draw()
+
+    def show(self, status: str) -> None:
+        """The line above the one being typed."""
+        if status != self._status:
+            self._status = status
+            self._undraw()
+            self._draw()
 
     def leave(self) -> None:
         self._is_leaving = True
@@ -185,7 +256,9 @@ class Repl:
 
     def _wait(self, wake: int, delay: float, on_line: Callable[[str], None]) -> None:
         watched = [wake, self.fd] if self._has_input else [wake]
-        ready, _, _ = select.select(watched, [], [], delay)
+        ready, _, _ = select.select(watched, [], [], min(delay, ESCAPE_S) if self.composer.is_open else delay)
+        if self.composer.escaped(time.monotonic()):
+            self.on_stop()
         if wake in ready:
             os.read(wake, 1024)
             if self._interrupted:
@@ -213,7 +286,10 @@ class Repl:
             for line in lines:
                 on_line(line.decode(errors="replace").rstrip("\r"))
             return
-        for event in self.composer.feed(data, time.monotonic()):
+        events = self.composer.feed(data, time.monotonic())
+        if self.composer.was_cut():
+            self.say(CUT, "dim")
+        for event in events:
             if event in ("\x03", "\x04"):
                 self._on_interrupt()
             elif event.strip():
@@ -224,6 +300,8 @@ class Repl:
 
     def _on_interrupt(self) -> None:
         now = time.monotonic()
+        if self.on_stop():
+            return
         if now - self._interrupt_at < SECOND_CTRL_C_S:
             self.leave()
             return
@@ -274,16 +352,23 @@ class Repl:
     def _draw(self) -> None:
         if not self.is_tty or self._is_drawn:
             return
-        shown = PROMPT + tail(self.composer.draft, self._width() - len(PROMPT) - 1)
-        self._drawn_cells = cells(shown)
-        self._write(shown)
+        width = self._width()
+        lines = [printable(self._partial)] if self._partial else []
+        if self._status:
+            lines.append(head(printable(self._status).replace("\n", " "), width - 1))
+        shown = PROMPT + tail(self.composer.draft, width - len(PROMPT) - 1)
+        self._drawn = [cells(line) for line in (*lines, shown)]
+        if self._status:
+            lines[-1] = f"\x1b[{STYLES['dim']}m{lines[-1]}\x1b[0m"
+        self._write("\n".join([*lines, shown]))
         self._is_drawn = True
 
     def _undraw(self) -> None:
         if not self._is_drawn:
             return
-        # a narrower window has folded the drawn line: climb to where it begins
-        rows = max(self._drawn_cells - 1, 0) // max(self._width(), 1)
+        # a narrower window has folded the drawn lines: climb to where they begin
+        width = max(self._width(), 1)
+        rows = sum(max(count - 1, 0) // width + 1 for count in self._drawn) - 1
         self._write("\r" + (f"\x1b[{rows}A" if rows else "") + "\x1b[J")
         self._is_drawn = False
 

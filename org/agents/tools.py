@@ -22,6 +22,9 @@ from org.errors import BadInput
 from org.home import Home
 from org.records import Seat
 
+RESUMED = "resumed"  # the text of the event that ends a pause
+PAUSED = "paused", "paused by the person at the pane"  # the event that begins one
+PAUSE_TAIL = 1_048_576  # bytes of the events file in which the last pause is looked for
 CALL_LIMIT_S = 300.0  # an `org` command that takes longer is ended; the gate's own locks wait far less
 
 
@@ -32,6 +35,7 @@ class Reply:
     code: int
     value: Any
     error: str
+    text: str = ""  # all of stdout
 
     @property
     def is_ok(self) -> bool:
@@ -85,7 +89,7 @@ class Calls:
             value = json.loads(out)
         except ValueError:
             value = None
-        call.done(Reply(code, value, error.strip().splitlines()[-1] if error.strip() else ""))
+        call.done(Reply(code, value, error.strip().splitlines()[-1] if error.strip() else "", out))
         self._start()
 
     def close(self) -> None:
@@ -135,6 +139,14 @@ class Events:
         except OSError:
             pass  # a full disk must not end the researcher; the office sees the silence
 
+    def was_paused(self) -> bool:
+        """Whether the last life was paused and not resumed: a person's pause outlives the program."""
+        words = [(row.get("event"), row.get("text")) for row in files.read_tail(self.path, PAUSE_TAIL)]
+        turns = [
+            event == "paused" for event, text in words if event == "paused" or (event, text) == ("working", RESUMED)
+        ]
+        return bool(turns) and turns[-1]
+
     def become(self, state: str, text: str = "") -> None:
         """Say the state if it differs from the last one said."""
         if (state, text) != (self.state, getattr(self, "_text", "")):
@@ -159,15 +171,16 @@ class Mailbox:
         return names - self.asked
 
     def letters(self, kind: str, parts: Sequence[str] = ("cur", "new")) -> list[tuple[dict[str, Any], str]]:
-        """Letters of one kind lying here, read (`cur`) and unread (`new`), oldest first: what a restarted seat was told
-        before. Signatures are not looked at: before anything is obeyed it is read through `org inbox`."""
+        """Letters of one kind lying here, read (`cur`, put away ones too) and unread (`new`), oldest first: what a
+        restarted seat was told before. Signatures are not looked at: before anything is obeyed it is read through
+        `org inbox`."""
         found = []
         for part in parts:
-            for path in sorted((self.folder / part).glob("*")) if (self.folder / part).is_dir() else []:
+            put_away = self.folder.glob("archive/*/*") if part == "cur" else ()
+            for path in sorted([*(self.folder / part).glob("*"), *put_away]):
                 try:
-                    if path.stat().st_size > files.MAX_YAML_BYTES:
-                        continue
-                    fields, body = files.front_matter(path.read_text(encoding="utf-8"), str(path))
+                    text = files.read_plain(path, files.MAX_YAML_BYTES).decode()
+                    fields, body = files.front_matter(text, str(path))
                 except (OSError, UnicodeDecodeError, BadInput):
                     continue  # a torn or hostile letter: `org doctor` speaks about those
                 if fields.get("kind") == kind:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from org.files import printable
+from org.team import caps
 from org.world.tmuxwords import escape_format
 
 COLOURS = {
@@ -15,6 +16,8 @@ COLOURS = {
     "waiting-for-run": "colour75",
     "asking": "colour214",
     "held": "colour177",
+    "limited": "colour137",
+    "stuck": "colour202",
     "gone": "colour167",
     "person": "colour250",
 }
@@ -25,6 +28,8 @@ MARKS = {
     "waiting-for-run": "◔",
     "asking": "?",
     "held": "‖",
+    "limited": "◷",
+    "stuck": "!",
     "gone": "✗",
     "person": "☺",
 }
@@ -49,11 +54,32 @@ def decorate(snapshot: Mapping[str, Any], session: str) -> dict[str, dict[str, s
 
 
 def label(seat: Mapping[str, Any]) -> str:
-    """`● j3 optimizer cpu1 E0042 working ✉2`"""
+    """`● j3 optimizer cpu1 E0042 working ✉2`; `‖ j3 optimizer cpu1 held by you: copy mode ✉2`"""
     mail = f"✉{seat['mail_waiting']}" if seat["mail_waiting"] else ""
     mark = MARKS.get(seat["state"], " ")
-    words = [mark, seat["name"], seat["program"], seat["device"], seat["experiment"], seat["state"], mail]
+    words = [
+        mark,
+        seat["name"],
+        seat["program"],
+        seat["device"],
+        seat["experiment"],
+        said(seat),
+        caps.used_words(seat.get("usage")),
+        mail,
+    ]
     return printable(" ".join(str(word) for word in words if word), LABEL_LIMIT).replace("\n", " ")
+
+
+def said(seat: Mapping[str, Any]) -> str:
+    """The seat's state in words: who holds it and why, what limits it. Pure; the program's own words are in it."""
+    state, why = str(seat["state"]), seat.get("quiet")
+    if state == "held":
+        return f"held by you: {'org hold' if seat['held'] else why}" if why and seat["pane"] else "held by you"
+    if state == "limited" and seat.get("said"):
+        return f"limited: {printable(str(seat['said']), 40)}"
+    if state == "gone" and seat.get("stopped"):
+        return f"stopped: {seat['stopped']}"
+    return f"{state}, held by you" if seat["held"] else state
 
 
 def status_line(snapshot: Mapping[str, Any]) -> str:
@@ -65,7 +91,7 @@ def status_line(snapshot: Mapping[str, Any]) -> str:
     parts.append(f"{snapshot['runs']} runs")
     busy = sum(1 for device in snapshot["devices"] if device["run"])
     parts.append(f"{busy}/{len(snapshot['devices'])} devices")
-    held = [seat["name"] for seat in snapshot["seats"] if seat["held"]]
+    held = [seat["name"] for seat in snapshot["seats"] if seat["held"] or seat["state"] == "held"]
     parts += [f"held {', '.join(held)}"] if held else []
     phase = snapshot["org"]["phase"]
     parts += [f"budget {phase}"] if phase in ("draining", "closing", "ended") else []

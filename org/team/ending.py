@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from org import files
-from org.errors import Busy
+from org.errors import Busy, OrgError
+from org.failpoint import failpoint
 from org.home import Home
 from org.lab import dispatch
 from org.lab import ledger as ledgers
 from org.records import Seat
-from org.team import panes, roster, seats, states
+from org.team import panes, removal, roster, seats, states
 from org.team.roster import PERSON
-from org.world import process, worktrees
+from org.world import process, tmux, worktrees
 
 TERM_S = 3.0
 RUNS_S = 5.0  # a runner ends its trainer's whole tree and writes two lines
@@ -40,11 +41,13 @@ def alone(home: Home) -> Iterator[None]:
         raise Busy(f"another `org launch` or `org stop` is at work on {home.root}; wait for it to end") from None
 
 
-def stop(home: Home, say: Say, seat: str | None = None, clean: bool = False) -> None:
+def stop(home: Home, say: Say, seat: str | None = None, clean: bool = False, aside: bool = False) -> None:
     """End the organisation: office, runs, panes, and whatever else carries this home's marker. With `seat` only that
-    seat's program. `clean` also removes worktrees; branches and the record stay. Safe to repeat."""
+    seat's program. `clean` also removes worktrees that hold nothing but what commits have, and raises Busy when one
+    stays, which is said with its reasons; with `aside` its work is moved out of it first. Branches and the record stay.
+    Safe to repeat."""
     if seat is not None:
-        return _stop_seat(home, seats.require(home, seat), say, clean)
+        return _stop_seat(home, seats.require(home, seat), say, clean, aside)
     with alone(home), _deaf_to_hangups():
         ended = end_office(home)
         ended += _end_panes(home)  # before the runs: an `org run` in a pane would dispatch once the office is gone
@@ -54,39 +57,62 @@ def stop(home: Home, say: Say, seat: str | None = None, clean: bool = False) -> 
         ended += [f"{len(left)} processes that were left"] if left else []
         if runs:
             _record_lost(home)
-        removed = [each.name for each in seats.all_seats(home) if clean and _remove_worktree(home, each, say)]
+        gone = {s.name: _remove_worktree(home, s, say, aside) for s in seats.all_seats(home)} if clean else {}
+        removed = [name for name, is_gone in gone.items() if is_gone]
         ended += [f"the worktrees of {', '.join(removed)}"] if removed else []
         if ended and roster.facts(home):
             roster.update(home, stopped=files.utc_now(), server_pid=None)
             ledgers.Ledger(home).append("org", f"stop:{files.utc_now()}", {"event": "stop", "ended": ended})
         say(f"ended: {'; '.join(ended)}" if ended else "nothing runs here")
+    _refuse_to_clean([name for name, is_gone in gone.items() if is_gone is False], "org stop")
     return None
 
 
-def _stop_seat(home: Home, seat: Seat, say: Say, clean: bool) -> None:
+def _refuse_to_clean(names: list[str], command: str) -> None:
+    if names:
+        raise Busy(
+            f"not removed: the worktree{'s' if len(names) > 1 else ''} of {', '.join(names)}; file or move what is named "
+            f"above and end what works there, or let it be moved aside with `{command} --clean --aside`"
+        )
+
+
+def _stop_seat(home: Home, seat: Seat, say: Say, clean: bool, aside: bool) -> None:
     """End one seat's program; its pane stays, and nobody starts it again but `org launch`."""
     panes.note_stopped(home, seat.name)
     pane = states.look(home, time.time()).panes.get(seat.name)
     if pane is None or pane.dead:
         say(f"{seat.name} runs no program")
     else:
-        tree = [pane.pid, *process.descendants(pane.pid)]
+        tree = {pane.pid, *process.descendants(pane.pid), *process.find_marked(_mark(home, seat))}
         _end([p for p in map(process.identity, tree) if p is not None])
         say(f"ended: {seat.name}; `org launch` brings it back")
-    if clean and _remove_worktree(home, seat, say):
+    is_gone = _remove_worktree(home, seat, say, aside) if clean else None
+    if is_gone:
         say(f"removed: {seat.worktree}")
+    _refuse_to_clean([seat.name] if is_gone is False else [], f"org stop {seat.name}")
 
 
-def _remove_worktree(home: Home, seat: Seat, say: Say) -> bool:
-    """Whether it was removed. Work in it that no commit has is moved aside first, all of it; a person's is left alone."""
+def _remove_worktree(home: Home, seat: Seat, say: Say, aside: bool) -> bool | None:
+    """Whether it was removed; None where there is none to remove, or it is a person's, which is left alone. One that holds
+    something stays, and what it is is said; with `aside` that is moved out first, but nobody's place to stand in is."""
     if not Path(seat.worktree).is_dir() or not home.hub.is_dir():
-        return False
+        return None
     if seat.backend == PERSON:
         say(f"{seat.worktree} stays: {seat.name} is a person's seat; delete the folder yourself")
-        return False
-    if kept := seats.set_aside(home, seat):
-        say(f"{seat.name}: files of its worktree that no commit has were moved to {kept}")
-    worktrees.remove(home.hub, Path(seat.worktree))
+        return None
+    with files.locked(home.seat(seat.name) / "lock"):
+        try:
+            held = process.inside(Path(seat.worktree)) if aside else True
+            if aside and not held and (where := removal.aside(home, seat)):
+                say(f"{seat.name}: {where}")
+            if held and (why := removal.reasons(home, seat)):
+                say(f"{seat.name} stays: {', '.join(why)}")
+                return False
+            failpoint("ending.clean")
+            worktrees.remove(home.hub, Path(seat.worktree))
+        except (OrgError, OSError) as error:  # one that git knows nothing of keeps neither the others nor the stop
+            say(f"{seat.name} stays: {error}")
+            return False
     return True
 
 
@@ -127,18 +153,25 @@ def _runners(home: Home, locks: list[Path]) -> set[int]:
 def _end_panes(home: Home) -> list[str]:
     """Programs are asked to end, then killed, then the server goes. Runs are no children of a pane and stay."""
     server = panes.server_of(home)
-    pid = server.pid()
-    there = server.list_panes() if pid is not None else []
-    count = len([p for p in there if p.window_name.startswith("grid") and not p.dead])
+    pid = server.listener()
+    try:
+        there = server.list_panes() if pid is not None else []
+    except tmux.TmuxError:
+        there = []  # it hangs: it is killed below, and what ran in it is found by its parent or its mark
+    count = len([p for p in states.of_seats(there).values() if not p.dead])
     found = set(process.descendants(pid)) if pid is not None else set()
-    for seat in seats.all_seats(home):
-        found |= set(process.find_marked(f"ORG_EVENTS={home.seat_events(seat.name)}"))
+    found |= set(process.find_marked(*(_mark(home, seat) for seat in seats.all_seats(home))))
     found = {p for p in found if p != os.getpid() and os.getpid() not in process.descendants(p)}
     programs = [who for p in found if (who := process.identity(p)) is not None]
     _end(programs, signs=(signal.SIGTERM, signal.SIGHUP))  # a person's shell ignores TERM
     server.kill()
     names = [f"{count} seats"] if count else []
     return [*names, f"tmux -L {home.socket}"] if pid is not None else names
+
+
+def _mark(home: Home, seat: Seat) -> str:
+    """In the environment of a seat's program and of all that it starts, also where that has a session of its own."""
+    return f"ORG_EVENTS={home.seat_events(seat.name)}"
 
 
 def _end(
@@ -160,8 +193,7 @@ def _left(home: Home) -> list[int]:
     """Processes of this home and of its runs, those left out that this one runs below: `org stop` may be typed in the
     org's own shell, which then goes with its window."""
     markers = [f"ORG_KEY={home.key}", *(home.lease_marker(lease.stem) for lease in home.leases.glob("*.lock"))]
-    found = {pid for marker in markers for pid in process.find_marked(marker)}
-    return [p for p in found if os.getpid() not in process.descendants(p)]
+    return [p for p in process.find_marked(*markers) if os.getpid() not in process.descendants(p)]
 
 
 def _record_lost(home: Home) -> None:

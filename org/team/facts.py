@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from org.evidence import audit, ladder, predictions
 from org.lab import credits
-from org.lab.tally import Standing
+from org.lab.tally import Standing, worth
 from org.records import Contract, Verdict
 
 if TYPE_CHECKING:
-    from org.lab.ledger import Book
+    from org.lab.book import Book
 
 AXES = ("step_s", "vram_mb", "compile_s")  # of a table: two as a share, the seconds as they are
 
@@ -62,9 +62,9 @@ def known(book: Book) -> audit.Known:
     return audit.Known(again, cited, verified)
 
 
-def numbers(book: Book, sources: Mapping[str, str] | None = None) -> dict[str, list[float]]:
+def numbers(book: Book, sources: Mapping[str, predictions.Origin] | None = None) -> dict[str, list[float]]:
     """By experiment: metrics of its runs, its prediction, its knobs, how its arms compare, its reasons, what its head is
-    worth and what its members are. Under "": how good predictions were. sources: idea -> where it came from."""
+    worth and what its members are. Under "": how good predictions were. sources: idea -> whose it is."""
     found: dict[str, list[float]] = {name: [] for name in book.experiments}
     for result in book.results.values():
         if result.metric is not None:
@@ -76,6 +76,9 @@ def numbers(book: Book, sources: Mapping[str, str] | None = None) -> dict[str, l
     for row in book.moves:
         values = [row.get(key) for key in ("effect", "se", "z")]
         found.setdefault(str(row.get("experiment")), []).extend(float(value) for value in values if value is not None)
+    for row in book.heads.values():
+        if (found_worth := worth(book, row, 1)) is not None:
+            found.setdefault(str(row.get("experiment")), []).extend((found_worth.effect, found_worth.se))
     for name, cited in known(book).cited.items():
         found.setdefault(name, []).extend(cited.values())
     found[""] = [s.error for s in predictions.scores(book.experiments, book.verdicts, sources or {})]
@@ -95,8 +98,7 @@ def quotes(book: Book) -> dict[str, list[str]]:
 
 
 def _of_contract(contract: Contract) -> Iterable[float]:
-    if contract.expect is not None:
-        yield contract.expect
+    yield from (expect for expect in (contract.expect, contract.idea_expect) if expect is not None)
     for knob in contract.knobs:
         yield from audit.numbers_in(f"{knob.old} {knob.new}")
 

@@ -13,18 +13,20 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from org import __version__, files
+from org import __version__, files, times
 from org import charter as charters
-from org.agents import base
+from org.agents import base, usage
 from org.errors import Busy, OrgError
 from org.failpoint import failpoint
 from org.home import Home
 from org.lab import ledger as ledgers
 from org.lab import record, referee
 from org.lab import spec as specs
-from org.records import Charter
-from org.team import panes, roster, seats, states
+from org.records import Charter, Seat
+from org.team import caps, costs, healing, panes, roster, seats, states, supervise
+from org.team.caps import Limits
 from org.team.ending import alone, end_office, stop
 from org.team.roster import PERSON, Plan
 from org.world import confine, git, process, tmux
@@ -32,6 +34,7 @@ from org.world.watch import Watcher
 
 READY_S = 60.0
 OFFICE_S = 20.0
+ALIVE_S = 0.3  # that a program which says nothing has to live
 
 Say = Callable[[str], None]
 
@@ -40,14 +43,18 @@ def launch(home: Home, plan: Plan, say: Say) -> None:
     """Make what the plan says; returns when every seat is ready and the office works. On a running home only what is
     missing is made. Raises Busy when another launch is at work, or when the home runs with another roster."""
     with alone(home):
+        healing.heal(home, say)
         charter = charters.load(home)
         facts = roster.facts(home)
         server = panes.server_of(home)
         running = server.alive()
         if running:
             _refuse_another(facts, plan)
+        limits = _limits(home, plan, facts)
         clock = _Clock(say)
         base_commit = record.ensure_record(home, charter)
+        if facts.get("roster") and not running and (what := roster.changes(facts["roster"], plan.seats)):
+            say(f"another organisation than at the launch before: {what}")
         made = _make_seats(home, plan, say)
         clock.said(
             f"{len(plan.seats)} seats with worktrees, {len(made)} of them new" if made else "worktrees are there"
@@ -60,29 +67,42 @@ def launch(home: Home, plan: Plan, say: Say) -> None:
             clock.said("data is ready")
         if _write_facts(home, plan, running):
             say(f"the budget begins anew: {_budget_text(plan.budget)}")
+        resting = _write_limits(home, plan, limits, say)
         failpoint("launch.facts")
-        started = panes.start(home, server, [seat for name in plan.seats if (seat := seats.load(home, name.name))])
+        started = panes.start(
+            home,
+            server,
+            [seat for name in plan.seats if name.name not in resting and (seat := seats.load(home, name.name))],
+        )
         roster.update(home, server_pid=server.pid())
         failpoint("launch.panes")
         clock.said(f"panes started: {', '.join(started)}" if started else "every pane lives")
-        _wait_ready(home, [seat.name for seat in plan.seats], say)
+        _wait_ready(home, [seat.name for seat in plan.seats if seat.name not in resting], say)
         _wait_office(home)
         _begin_budget(home)
         clock.said(f"{len(plan.seats)} seats are ready")
-        if started or not running:
+        if started or not running or limits is not None:
             _write_ledger(home, plan, started)
+
+
+def mend(home: Home, say: Say) -> None:
+    """What `launch` mends first, for who plans by what is written: a plan made from a torn org.json is another one."""
+    with alone(home):
+        healing.heal(home, say)
 
 
 # --- before anything starts --------------------------------------------------------------------------------------
 
 
-def _refuse_another(facts: dict[str, object], plan: Plan) -> None:
+def _refuse_another(facts: dict[str, Any], plan: Plan) -> None:
     rows = facts.get("roster")
-    now = {(row["name"], row["role"], row["backend"]) for row in rows} if isinstance(rows, list) else set()
-    if now != plan.roster or facts.get("org") != plan.org:
-        count = len(now)
+    rows = rows if isinstance(rows, list) else []
+    what = roster.changes(rows, plan.seats)
+    if facts.get("org") != plan.org:
+        what = f"--org {plan.org}, was {facts.get('org')}" + (f"; {what}" if what else "")
+    if what:
         raise Busy(
-            f"an organisation of {count} seats runs here and this is another one; `org stop` it first, "
+            f"an organisation of {len(rows)} seats runs here and this is another one ({what}); `org stop` it first, "
             "or `org launch` without counts to bring back what is missing"
         )
     if facts.get("devices") != list(plan.devices):
@@ -90,19 +110,10 @@ def _refuse_another(facts: dict[str, object], plan: Plan) -> None:
 
 
 def _make_seats(home: Home, plan: Plan, say: Say) -> list[str]:
-    """Worktrees one after another: 16 `git worktree add` at once fail one time in thirty."""
-    made = []
-    for program in sorted({seat.program for seat in plan.seats}):
-        record.ensure_program(home, program)
-    for seat in plan.seats:
-        if seats.load(home, seat.name) is None:
-            made.append(seat.name)
-        before = seats.saved(home, seat.name)
-        seats.create(home, seat.name, seat.role, seat.backend, seat.program, seat.device)
-        for path in seats.saved(home, seat.name):
-            if path not in before:
-                say(f"{seat.name}: what was not filed is in {path}")
-        failpoint("launch.seat")
+    """Every seat with its worktree, together: what is the same for all is read once. Returns the names of new ones."""
+    made = [seat.name for seat in plan.seats if seats.load(home, seat.name) is None]
+    wanted = [seats.Wanted(s.name, s.role, s.backend, s.program, s.device) for s in plan.seats]
+    seats.create_all(home, wanted, say)
     return made
 
 
@@ -118,9 +129,8 @@ def _end_old_office(home: Home) -> None:
 
 def _end_leftovers(home: Home, plan: Plan) -> None:
     """Programs of seats whose tmux server was killed may live on in sessions of their own: two would act as one seat."""
-    for seat in plan.seats:
-        marker = f"ORG_EVENTS={home.seat_events(seat.name)}"
-        process.kill_all(lambda marker=marker: process.find_marked(marker), limit_s=5)  # type: ignore[misc]
+    markers = [f"ORG_EVENTS={home.seat_events(seat.name)}" for seat in plan.seats]
+    process.kill_all(lambda: process.find_marked(*markers), limit_s=5)
 
 
 def _prepare_data(home: Home, charter: Charter, base_commit: str, say: Say) -> None:
@@ -186,6 +196,45 @@ def _write_facts(home: Home, plan: Plan, running: bool) -> bool:
     return renews
 
 
+def _limits(home: Home, plan: Plan, facts: dict[str, Any]) -> Limits | None:
+    """What the seats may use from here on, counted anew; None where what is counted goes on. Raises Busy where that is used
+    up and nothing else was said."""
+    goes_on, old = bool(facts) and not facts.get("stopped"), caps.limits(facts)
+    standing = old.org if goes_on and old.is_said else caps.cap(plan.caps)
+    said = caps.over(plan.cap, standing)
+    wanted = {seat.name: caps.cap((plan.caps.get("seats") or {}).get(seat.name)) for seat in plan.seats}
+    is_same = goes_on and said == old.org and {n: c for n, c in wanted.items() if c} == dict(old.seats)
+    if is_same and not (plan.cap and facts.get("limit_reached")):
+        if facts.get("limit_reached"):
+            raise Busy(
+                f"{costs.reason(facts)}; give it more with `org launch --max-usd X` or `--max-tokens N`, "
+                "or end it with `org stop`"
+            )
+        return None
+    before = {seat.name: caps.spent(usage.of_seat(home, seat.name)) for seat in plan.seats}
+    return Limits(said, wanted, before, files.utc_now(), is_said=bool(plan.cap) or (goes_on and old.is_said))
+
+
+def _write_limits(home: Home, plan: Plan, limits: Limits | None, say: Say) -> frozenset[str]:
+    """Keep them in org.json, say what they cannot hold; returns the seats that have used their own and stay stopped."""
+    facts = roster.facts(home)
+    if limits is not None:
+        is_over = {"budget_ended": None, "ended": None} if facts.get("limit_reached") else {}
+        roster.update(home, limits=limits.to_dict(), limit_reached=None, **is_over)
+    limits = limits or caps.limits(facts)
+    if not limits:
+        return frozenset()
+    used = {s.name: caps.spent(usage.of_seat(home, s.name)) for s in plan.seats}
+    used = {name: spent.since(limits.before.get(name, caps.Spent())) for name, spent in used.items()}
+    counts = {seat.name: base.backend(seat.backend, home).counts for seat in plan.seats}
+    for sentence in costs.blind(limits, counts, used):
+        say(sentence)
+    over = {n: why for n, spent in used.items() if (why := caps.passed(limits.seats.get(n, caps.Cap()), spent))}
+    for name, why in over.items():
+        say(f"{name} stays stopped: {why}; more for it is written in org.yaml")
+    return frozenset(over)
+
+
 def _differs(facts: dict[str, object], budget: roster.Budget) -> bool:
     row = facts.get("budget")
     return not isinstance(row, dict) or (row.get("seconds"), row.get("runs")) != (budget.seconds, budget.runs)
@@ -202,8 +251,11 @@ def _budget_text(budget: roster.Budget | None) -> str:
 
 def _wait_ready(home: Home, names: list[str], say: Say) -> None:
     """Until every seat's program has said `ready` since it was started, or lives where it never says so."""
+    if not not_ready(home, names):
+        return
     with Watcher(home.seats) as watcher:
-        end = time.monotonic() + READY_S
+        limit_s = max(_ready_s(home, name) for name in names)
+        end = time.monotonic() + limit_s
         said = 0
         while True:
             missing = not_ready(home, names)
@@ -213,31 +265,61 @@ def _wait_ready(home: Home, names: list[str], say: Say) -> None:
                 said = len(names) - len(missing)
                 say(f"{said} of {len(names)} seats are ready")
             if time.monotonic() > end:
+                missing = not_ready(home, names, is_last=True)
                 raise OrgError(
-                    f"not ready within {READY_S:.0f} s: {', '.join(missing)}; look with `org attach {missing[0]}`, "
+                    f"not ready within {limit_s:.0f} s: {', '.join(missing)}; look with `org attach {missing[0]}`, "
                     "then `org launch` again"
                 )
-            watcher.wait(0.2 if watcher.is_polling else 1.0)
+            watcher.wait(0.1)
 
 
-def not_ready(home: Home, names: list[str]) -> list[str]:
-    """Seats whose program has not come up since its pane was started."""
+def not_ready(home: Home, names: list[str], is_last: bool = False) -> list[str]:
+    """Seats whose program has not come up since its pane was started. Panes are asked for when every program that says so
+    itself has said it, or `is_last`: waiting for 33 of them asked tmux at each of their events."""
+    there = {name: seats.load(home, name) for name in names}
+    silent = [name for name, seat in there.items() if seat is not None and not _has_said(home, seat)]
+    if silent and not is_last:
+        return silent
     view = states.look(home, time.time())
-    missing = []
-    for name in names:
-        seat, pane = seats.load(home, name), view.panes.get(name)
-        if seat is None or pane is None or pane.dead:
-            missing.append(name)
-        elif base.backend(seat.backend).readiness == "event":
-            started = panes.note(home, name).get("started") or ""
-            rows = states.last_events(home, name)
-            # one that was busy before the launch and has no `ready` in the tail of its events has come up long ago
-            if not any(str(row.get("t", "")) >= started and row.get("event") != "starting" for row in rows):
-                missing.append(name)
-    return missing
+    gone = {n for n, seat in there.items() if seat is None or (pane := view.panes.get(n)) is None or pane.dead}
+    dark = {n for n, seat in there.items() if seat is not None and n not in gone and not _shows_so(home, seat, view)}
+    return [name for name in names if name in gone or name in silent or name in dark]
+
+
+def _has_said(home: Home, seat: Seat) -> bool:
+    """Whether its program said that it is there, where it ever does."""
+    started = panes.note(home, seat.name).get("started")
+    if base.backend(seat.backend, home).readiness != "event":
+        # one that ends at once is still seen alive right after its start
+        return time.time() - (times.seconds(started) or 0.0) > ALIVE_S
+    if not started:
+        return True  # what was known of it is lost: that its pane lives has to do
+    # one that was busy before the launch and has no `ready` in the tail of its events has come up long ago
+    return any(
+        states.is_since(row, started) and row.get("event") != "starting" for row in states.last_events(home, seat.name)
+    )
+
+
+def _ready_s(home: Home, name: str) -> float:
+    seat = seats.load(home, name)
+    return (base.backend(seat.backend, home).ready_s if seat is not None else None) or READY_S
+
+
+def _shows_so(home: Home, seat: Seat, view: states.Look) -> bool:
+    """Whether its screen shows that it came up, where that is what tells."""
+    backend = base.backend(seat.backend, home)
+    if backend.readiness != "screen":
+        return True
+    try:
+        text = panes.server_of(home).capture(view.panes[seat.name].id)
+    except tmux.TmuxError:
+        return False  # its pane went this moment
+    return states.shown(text, backend.screens, backend.screen_lines) in states.COME_UP
 
 
 def _wait_office(home: Home) -> None:
+    if files.is_locked(home.office_lock):
+        return
     end = time.monotonic() + OFFICE_S
     with Watcher(home.leases) as watcher:
         while not files.is_locked(home.office_lock):
@@ -251,15 +333,10 @@ def _last_words(home: Home) -> str:
     """The last line in the office's window."""
     server = panes.server_of(home)
     try:
-        pane = next((p for p in server.list_panes() if p.window_name == "office"), None)
-        lines = server.capture(pane.id).split("\n") if pane else []
+        pane = next((p for p in server.list_panes() if p.seat == "office"), None)
+        return (supervise.last_line(server.capture(pane.id), 200) if pane else "") or "no output"
     except tmux.TmuxError as error:
         return str(error)
-    return next((files.printable(line.strip(), 200) for line in reversed(lines) if _says(line)), "no output")
-
-
-def _says(line: str) -> bool:
-    return bool(line.strip()) and not line.startswith("Pane is dead")
 
 
 def _begin_budget(home: Home) -> None:
@@ -277,6 +354,7 @@ def _write_ledger(home: Home, plan: Plan, started: list[str]) -> None:
         "roster": facts.get("roster"),
         "devices": facts.get("devices"),
         "budget": facts.get("budget"),
+        "limits": facts.get("limits"),
         "versions": facts.get("versions"),
         "started": started,
     }

@@ -13,16 +13,17 @@ from org import files
 from org.errors import OrgError
 from org.evidence import ladder
 from org.failpoint import failpoint
-from org.home import ID_PATTERN, Home
+from org.home import Home
 from org.lab.credits import credit_sentence
 from org.lab.dispatch import sentence
 from org.records import Charter, Verdict
-from org.team import mail, roster, seats
+from org.team import boxes, mail, roster, seats
 
 if TYPE_CHECKING:
-    from org.lab.ledger import Book
+    from org.lab.book import Book
 
 SENDER = "office"
+PAGES = "pages"  # a letter that says which pages of the org changed
 SYNC = "Bring your worktree up to it with `org seat NAME --sync`, NAME being yours."
 
 
@@ -35,23 +36,28 @@ class Outgoing:
     to: tuple[str, ...]
     about: str
     body: str
+    kind: str = "verdict"
 
 
 def deliver(home: Home, book: Book, charter: Charter) -> list[str]:
     """Send what the ledger holds and was not told yet; returns what could not be delivered."""
     notes = files.read_json(home.office_notes) or {}
     told = int(notes.get("told", 0))
-    last = book.rows[-1]["seq"] if book.rows else 0
-    if last <= told:
+    last = book.rows.top
+    if last == told:
         return []
+    told = min(told, last)  # a ledger that was cut is told of from where it ends now
     here = roster.members(home)
     roles = {name: here.get(name, "retired") for name in mail.seats(home)}
     programs = {seat.name: seat.program for seat in seats.present(home)}
     problems = []
     for letter in outgoing(book, charter, roles, programs, told):
         for box in letter.to:
+            if letter.kind == PAGES and _has_unread(home, box):
+                continue  # it reads the pages when it reads that one
+            kind = "note" if letter.kind == PAGES else letter.kind
             try:
-                mail.send(home, SENDER, box, letter.body, kind="verdict", about=letter.about, letter_id=letter.id)
+                mail.send(home, SENDER, box, letter.body, kind=kind, about=letter.about, letter_id=letter.id)
             except OrgError as error:
                 problems.append(f"letter {letter.id} to {box}: {error}")
         failpoint("letters.sent")
@@ -66,17 +72,24 @@ def outgoing(
     chief's; programs: of those that are here."""
     chiefs = [name for name, role in roles.items() if role.startswith("chief")]
     found = []
-    for row in _after(book, told):
+    for row in book.rows.after(told):
         name = str(row.get("experiment"))
         if row.get("kind") == "verdict" and name in book.experiments:
-            to = _known([_seat_of(book, name), *_members(book, name), *chiefs], roles)
+            is_attack = book.experiments[name].refutes  # what it broke has a letter of its own
+            others = [] if is_attack else [*_members(book, name), *chiefs]
+            to = _known([_seat_of(book, name), *others], roles)
             found.append(Outgoing(row["seq"], f"verdict-{name.lower()}", to, name, _verdict(book, charter, name)))
+        elif row.get("kind") == "org" and row.get("event") == "changed":
+            here = [name for name, role in roles.items() if role != "retired"]
+            letter = f"{PAGES}-{row['seq']}"
+            found = [other for other in found if other.kind != PAGES]  # the newest says what there is to do
+            found.append(Outgoing(row["seq"], letter, tuple(here), letter, _pages(row), PAGES))
         elif row.get("kind") == "credit" and name in book.experiments:
             member = str(row.get("member"))
             to = _known([_seat_of(book, member), *chiefs] if member in book.experiments else chiefs, roles)
             letter = f"credit-{name.lower()}-{member.lower()}-{str(row.get('commit'))[:7]}"
             found.append(Outgoing(row["seq"], letter, to, name, f"{credit_sentence(row, charter.metric.name)}.\n"))
-        elif row.get("retracts") and name in book.experiments:
+        elif isinstance(row.get("retracts"), list | tuple) and row["retracts"] and name in book.experiments:
             is_back = row.get("commit") != row.get("was")
             on_it = [seat for seat, at in programs.items() if is_back and at == row.get("program")]
             authors = [_seat_of(book, old) for old in row["retracts"] if old in book.experiments]
@@ -97,19 +110,20 @@ def outgoing(
     return found
 
 
-def _after(book: Book, told: int) -> list[dict[str, Any]]:
-    """The lines after `told`, the others not looked at: a damaged one leaves a gap, so a line's number is not its place."""
-    first = len(book.rows)
-    while first and book.rows[first - 1].get("seq", 0) > told:
-        first -= 1
-    return book.rows[first:]
+def _pages(row: Mapping[str, Any]) -> str:
+    """What a seat is told of an edit: what it reads again, and where. The pages themselves are not in the letter."""
+    names = row.get("pages")
+    said = [files.printable(str(name), 200) for name in names[:10]] if isinstance(names, list | tuple) else []
+    lines = [
+        "The person changed this organisation's pages. Read `org brief` again, and what concerns you of these:",
+        "",
+    ]
+    lines += [f"- $ORG_HOME/{name}" for name in said] or [f"- $ORG_HOME/prompts/orgs/{row.get('folder')}"]
+    return "\n".join(lines) + "\n"
 
 
-def waiting_ids(home: Home, seat: str) -> list[str]:
-    """Ids of unread letters, by a look at the folder."""
-    folder = home.mailbox(seat) / "new"
-    names = sorted(path.stem for path in folder.glob("*.md")) if folder.is_dir() else []
-    return [name for name in names if ID_PATTERN.fullmatch(name)]
+def _has_unread(home: Home, box: str) -> bool:
+    return any(path.name.startswith(f"{PAGES}-") for path in boxes.names(home.mailbox(box) / "new"))
 
 
 def _seat_of(book: Book, experiment: str) -> str:

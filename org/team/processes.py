@@ -1,172 +1,118 @@
-"""The org's recurring conversations: pages in `processes/` say when whom is asked what, and replies are letters.
+"""The org's recurring conversations: each time a page of `processes/` runs, seats are asked by letter and answer by letter,
+round after round. The pages are `pages`, when they run is `occasions`, what becomes of the answers is `minutes`.
 
-State is files: one JSON file each time a process ran, so whoever runs it may be killed in between and go on. Decides
-nothing about research, and does not read the answers; `standup` shows them.
+State is files: one JSON file each time a process ran, so whoever runs it may be killed in between and go on; each seat is
+asked once a round. An edit of a page does not change a run under way. Decides nothing about research.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from org import files
-from org.errors import BadInput, did_you_mean
+from org import files, times
+from org.errors import BadInput, OrgError
 from org.failpoint import failpoint
-from org.home import ID_PATTERN, Home
-from org.records import Record
-from org.team import mail, roster
+from org.home import Home
+from org.records import Letter, Record
+from org.team import envelope, mail, pages, ranking, roster
+from org.team.occasions import Occasion
+from org.team.pages import CHAIR, EVERYONE, OF_AUTHOR, PEER, Process
+from org.team.prose import quote
 
-KEYS = ("when", "who", "input", "writes", "answers_within")
-WHEN_FORM = "`daily 07:00`, `every 2h`, `end`, or several with commas"
-SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+ANSWER_LIMIT = 8_000  # characters of one answer that are kept here; the letter has all
+HANDED_BYTES = 40_000  # of all answers together in one letter of a later round
 
 
 @dataclass(frozen=True)
-class Process:
-    """One page of `processes/`. `body` is what every seat of `who` is asked."""
+class Said(Record):
+    """A round that is over. answers: seat -> text, cut; labels: reader -> author -> label, of what each was handed."""
 
-    name: str
-    when: tuple[str, ...]  # "daily 07:00" | "every 2h" | "end"
-    who: tuple[str, ...]  # seats, roles, "all"
-    input: tuple[str, ...]  # files of the home that the asked should read first
-    writes: str | None  # what the answers become, such as comms/standup/{date}.md
-    answers_within_s: float
-    body: str
+    seats: tuple[str, ...]
+    answers: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Ask(Record):
-    """comms/processes/<name>-<stamp>.json: one time a process was run."""
+    """comms/processes/<name>-<stamp>.json: one time a process was run, and the round that is asked now."""
 
     process: str
     about: str  # "standup-2026-03-01-1": what replies name
     asked_at: str
-    deadline: str
-    seats: tuple[str, ...]
-    letter: str  # id of the question, the same in every box
+    deadline: str  # of the round
+    seats: tuple[str, ...]  # of the round
+    letter: str  # id of the round's question, the same in every box
     body: str
     closed: str | None = None
+    occasion: str = ""  # "tentative:E0042"; "" for the clock
+    subject: str = ""
+    author: str = ""
+    asker: str = ""
+    question_letter: str = ""
+    question: str = ""
+    facts: str = ""  # what was handed over, as it was then
+    writes: str | None = None
+    within_s: float = 0.0
+    script: tuple[dict[str, Any], ...] = ()  # every round: who, body
+    salt: str = ""  # labels are drawn from it
+    bodies: dict[str, str] = field(default_factory=dict)  # of a later round: each seat's own
+    labels: dict[str, dict[str, str]] = field(default_factory=dict)  # of a later round: reader -> author -> label
+    past: tuple[Said, ...] = ()
 
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Ask:
+        said = (Said.from_dict({**old, "seats": tuple(old["seats"])}) for old in row.get("past") or ())
+        lists = {"seats": tuple(row["seats"]), "script": tuple(row.get("script") or ()), "past": tuple(said)}
+        return super().from_dict({**row, **lists})
 
-# --- what people write -------------------------------------------------------------------------------------------
-
-
-def load(folder: Path) -> list[Process]:
-    """The processes of an org folder (`prompts/orgs/<name>`), by name. Raises BadInput naming file and field."""
-    pages = folder / "processes"
-    return [_process(path) for path in sorted(pages.glob("*.md"))] if pages.is_dir() else []
-
-
-def _process(path: Path) -> Process:
-    try:
-        fields, body = files.front_matter(path.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError:
-        raise BadInput(f"{path} is not UTF-8 text") from None
-    if not ID_PATTERN.fullmatch(path.stem):
-        raise BadInput(f"{path}: a process is named with a-z 0-9 _ - only; rename the file")
-    for key in fields:
-        if key not in KEYS:
-            raise BadInput(f"{path}: unknown key '{key}'{did_you_mean(str(key), KEYS)}; known here: {', '.join(KEYS)}")
-    for key in ("when", "who", "answers_within"):
-        if fields.get(key) in (None, "", []):
-            raise BadInput(f"{path}: '{key}' is missing; a process says when, who and answers_within")
-    if not body.strip():
-        raise BadInput(f"{path}: the page has no text below its front matter; write what is asked")
-    when = _texts(path, "when", fields["when"])
-    for part in when:
-        _check_when(path, part)
-    who = _texts(path, "who", fields["who"])
-    for name in who:
-        if not ID_PATTERN.fullmatch(name):
-            raise BadInput(f"{path}: who: '{name:.40}' is no seat or role")
-    inputs = _texts(path, "input", fields.get("input") or [])
-    writes = fields.get("writes")
-    for name in (*inputs, *([writes] if writes is not None else [])):
-        if not isinstance(name, str) or name.startswith("/") or ".." in Path(name).parts or not name.isprintable():
-            raise BadInput(f"{path}: '{name!s:.60}' must be a path inside the home, such as comms/results.tsv")
-    within = _seconds(str(fields["answers_within"]))
-    if within is None:
-        raise BadInput(
-            f"{path}: answers_within: '{fields['answers_within']!s:.40}' is no duration; write 90s, 5m or 2h"
-        )
-    return Process(path.stem, when, who, inputs, writes, within, body.strip())
-
-
-def _texts(path: Path, key: str, value: Any) -> tuple[str, ...]:
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list) or not all(isinstance(part, str) and part.strip() for part in parts):
-        raise BadInput(f"{path}: {key} must be a text or a list of texts, not {value!r:.60}")
-    return tuple(part.strip() for part in parts)
-
-
-def _check_when(path: Path, part: str) -> None:
-    kind, _, rest = part.partition(" ")
-    if part == "end" or (kind == "every" and _seconds(rest)) or (kind == "daily" and _clock(rest)):
-        return
-    raise BadInput(f"{path}: when: '{part:.40}' is not known; write {WHEN_FORM}")
-
-
-def _seconds(text: str) -> float | None:
-    """`90s`, `5m`, `2h`, `1d` in seconds; None when it is no such duration above zero."""
-    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*([smhd])", text.strip())
-    return (float(match[1]) * SECONDS[match[2]] or None) if match else None
-
-
-def _clock(text: str) -> tuple[int, int] | None:
-    match = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", text.strip())
-    return (int(match[1]), int(match[2])) if match else None
-
-
-# --- when --------------------------------------------------------------------------------------------------------
-
-
-def due(process: Process, now: str, last_run: str | None, budget_ended: str | None) -> bool:
-    """Whether `process` should run at `now`. Times are ISO-8601 with a zone; `daily` is read on the clock of `now`'s zone.
-
-    last_run: when it last ran, or when the org was launched if it never did; None makes a periodic process due at once.
-    budget_ended: when the launch's budget ended, None while it lasts; `end` is due once after that.
-    """
-    moment = datetime.fromisoformat(now)
-    last = datetime.fromisoformat(last_run) if last_run else None
-    for part in process.when:
-        kind, _, rest = part.partition(" ")
-        if kind == "end":
-            is_due = budget_ended is not None and (last is None or last < datetime.fromisoformat(budget_ended))
-        elif kind == "every":
-            is_due = last is None or moment - last >= timedelta(seconds=_seconds(rest) or 0)
-        else:
-            hour, minute = _clock(rest) or (0, 0)
-            slot = moment.replace(hour=hour, minute=minute, second=0, microsecond=0)
-            slot -= timedelta(days=1 if slot > moment else 0)
-            is_due = last is None or last < slot
-        if is_due:
-            return True
-    return False
+    @property
+    def first(self) -> tuple[str, ...]:
+        """Whom the first round asked."""
+        return self.past[0].seats if self.past else self.seats
 
 
 # --- asking and collecting ---------------------------------------------------------------------------------------
 
 
-def ask(home: Home, process: Process, now: str) -> Ask:
-    """Ask every seat of `process.who`, in the person's name. What is asked is written down first: after a crash
-    `open_asks` has it and `deliver` finishes the sending, without a second copy for anybody."""
-    seats = _seats(home, process)
+def ask(home: Home, process: Process, now: str, occasion: Occasion | None = None, facts: str = "") -> Ask:
+    """Ask the seats of the page's first round, in the person's name. What is asked is written down first: after a crash
+    `open_asks` has it and `deliver` finishes the sending, without a second copy for anybody. facts: what its `input` hands
+    over beside files."""
+    occasion = occasion or Occasion()
+    while _file(home, process.name, now).exists():  # two occasions of one moment are two runs
+        now = times.utc(times.moment(now).timestamp() + 0.001)
     date = now[:10]
     count = 1 + sum(row.about.startswith(f"{process.name}-{date}-") for row in asks(home, process.name))
     about = f"{process.name}-{date}-{count}"
-    letter = mail.new_id(now, "human")
-    deadline = datetime.fromisoformat(now) + timedelta(seconds=process.answers_within_s)
+    everyone = seats(home, process.who, occasion, asks(home, process.name))
+    script = process.rounds
+    who = everyone if not script[0].who else _of_round(home, script[0].who, everyone, everyone, occasion)
+    letter = envelope.new_id(now, "human")
     record = Ask(
         process=process.name,
         about=about,
         asked_at=now,
-        deadline=deadline.isoformat(),
-        seats=tuple(seats),
+        deadline=_later(now, process.answers_within_s),
+        seats=tuple(who),
         letter=letter,
-        body=_question(process, about, letter, date),
+        body=_question(script[0].body, process, facts, occasion.subject, about, letter, date),
+        occasion=occasion.key,
+        subject=occasion.subject,
+        author=occasion.author,
+        asker=occasion.asker,
+        question_letter=occasion.letter,
+        question=occasion.question,
+        facts=facts,
+        writes=process.writes and process.writes.replace("{date}", date).replace("{id}", about),
+        within_s=process.answers_within_s,
+        script=tuple({"who": list(each.who), "body": each.body.replace("{date}", date)} for each in script),
+        salt=os.urandom(8).hex(),
     )
     files.replace_json(_file(home, process.name, now), record.to_dict())
     failpoint("processes.asked")
@@ -174,28 +120,86 @@ def ask(home: Home, process: Process, now: str) -> Ask:
     return record
 
 
-def deliver(home: Home, asked: Ask) -> None:
-    """Send the question to every seat that has not got it; safe to repeat."""
+def go_on(home: Home, asked: Ask, answers: Mapping[str, str], now: str) -> Ask | None:
+    """The next round, asked and written down, when there is one that anybody can be asked; else None: the answers of this
+    one, which `finished` puts to the others, are the last."""
+    done = finished(asked, answers)
+    everyone = [seat for seat in asked.first if seat in done.past[0].answers]
+    for number in range(len(done.past), len(asked.script)):
+        step = asked.script[number]
+        names = tuple(str(name) for name in step.get("who") or ())
+        occasion = Occasion(asked.occasion, asked.subject, asked.author, asked.asker)
+        who = everyone if not names else _of_round(home, names, everyone, list(asked.first), occasion)
+        is_mutual = not names or EVERYONE in names  # each gets the others' answers; the chair gets all of them
+        labels = {
+            seat: ranking.labels(_handed(done, seat if is_mutual else ""), f"{asked.salt}:{number}:{seat}")
+            for seat in who
+        }
+        who = [seat for seat in who if labels[seat]]
+        if not who:
+            done = replace(done, past=(*done.past, Said(())))  # nobody has anything before him
+            continue
+        letter = envelope.new_id(now, "human")
+        head = f"About: {asked.subject}" if asked.subject else ""
+        tail = _tail(asked.about, letter, asked.within_s)
+        bodies = {
+            seat: "\n\n".join(filter(None, [head, step["body"], asked.facts, _answers(done, labels[seat]), tail]))
+            for seat in who
+        }
+        record = replace(
+            done, deadline=_later(now, asked.within_s), seats=tuple(who), letter=letter, bodies=bodies,
+            labels={seat: labels[seat] for seat in who},
+        )  # fmt: skip
+        files.replace_json(_file(home, asked.process, asked.asked_at), record.to_dict())
+        failpoint("processes.round")
+        deliver(home, record)
+        return record
+    return None
+
+
+def finished(asked: Ask, answers: Mapping[str, str]) -> Ask:
+    """`asked` with the answers of its round put to those of the rounds before; nobody is asked in it."""
+    kept = {seat: files.printable(answers[seat], ANSWER_LIMIT) for seat in asked.seats if seat in answers}
+    said = Said(asked.seats, kept, asked.labels)
+    return replace(asked, past=(*asked.past, said), seats=(), bodies={}, labels={})
+
+
+def deliver(home: Home, asked: Ask) -> list[str]:
+    """Send the question to every seat that has not got it; safe to repeat. Returns what could not be delivered: a seat that
+    was removed meanwhile, or broke its mailbox, is not waited for longer than the others are given."""
+    problems = []
     for seat in asked.seats:
-        mail.send(home, "human", seat, asked.body, kind="question", about=asked.about, letter_id=asked.letter)
+        body = asked.bodies.get(seat, asked.body)
+        try:
+            mail.send(home, "human", seat, body, kind="question", about=asked.about, letter_id=asked.letter)
+        except OrgError as error:
+            problems.append(f"{asked.about} to {seat}: {error}")
+    return problems
 
 
 def collect(home: Home, process: Process, asked_at: str) -> dict[str, str]:
-    """Seat -> its answer: the last signed letter to the person that replies to the question or is about it."""
+    """Seat -> its answer in the round that is asked: the last signed letter to the person that replies to the question or,
+    in a first round, is about it. Of a run that is written up: what stands in its last round."""
     asked = _load(_file(home, process.name, asked_at))
-    if asked is None:
-        return {}
+    if asked is not None and asked.closed and asked.past:
+        return dict(asked.past[-1].answers)
+    return {} if asked is None else {seat: letter.body for seat, letter in replies(home, asked).items()}
+
+
+def replies(home: Home, asked: Ask) -> dict[str, Letter]:
+    """The same as letters. In a later round only a reply to its own letter counts: what is only about the run may be an answer
+    of the round before that came late."""
     answers = {}
-    for letter in mail.received(home, "human", since=_utc(asked.asked_at)):
-        is_reply = letter.reply_to == asked.letter or letter.about == asked.about
-        if is_reply and letter.verified and letter.sender in asked.seats:
-            answers[letter.sender] = letter.body
+    for letter in mail.received(home, "human", since=times.utc(asked.asked_at)):
+        is_about = letter.about == asked.about and letter.reply_to is None and not asked.past
+        if (letter.reply_to == asked.letter or is_about) and letter.verified and letter.sender in asked.seats:
+            answers[letter.sender] = letter
     return answers
 
 
-def is_over(asked: Ask, answers: dict[str, str], now: str) -> bool:
+def is_over(asked: Ask, answers: Mapping[str, Any], now: str) -> bool:
     """Everybody answered, or the time is up."""
-    return set(asked.seats) <= set(answers) or datetime.fromisoformat(now) >= datetime.fromisoformat(asked.deadline)
+    return set(asked.seats) <= set(answers) or times.moment(now) >= times.moment(asked.deadline)
 
 
 def close(home: Home, asked: Ask, now: str) -> None:
@@ -203,10 +207,13 @@ def close(home: Home, asked: Ask, now: str) -> None:
     files.replace_json(_file(home, asked.process, asked.asked_at), {**asked.to_dict(), "closed": now})
 
 
+# --- what ran ----------------------------------------------------------------------------------------------------
+
+
 def asks(home: Home, name: str) -> list[Ask]:
     """Every time the process `name` ran, oldest first."""
     found = [_load(path) for path in home.processes.glob(f"{name}-*.json")] if home.processes.is_dir() else []
-    return sorted((row for row in found if row and row.process == name), key=lambda row: _utc(row.asked_at))
+    return sorted((row for row in found if row and row.process == name), key=lambda row: times.utc(row.asked_at))
 
 
 def open_asks(home: Home, name: str) -> list[Ask]:
@@ -215,47 +222,153 @@ def open_asks(home: Home, name: str) -> list[Ask]:
 
 
 def last_run(home: Home, name: str) -> str | None:
-    """When the process was last asked, or None."""
-    rows = asks(home, name)
+    """When the process was last asked by the clock, or None."""
+    rows = [row for row in asks(home, name) if not row.occasion]
     return rows[-1].asked_at if rows else None
 
 
-def _seats(home: Home, process: Process) -> list[str]:
-    """Who is asked, each once. A role that this launch has no seat of is left out: rosters vary, the page does not. A
-    person's seat is asked by its name only: nobody may sit there, and the page would wait for an answer."""
+# --- whom --------------------------------------------------------------------------------------------------------
+
+
+def seats(home: Home, names: Sequence[str], occasion: Occasion, before: Sequence[Ask] = ()) -> list[str]:
+    """Who is asked, each once, in the order of the names. A role that this launch has no seat of is left out: rosters vary,
+    the page does not. A person's seat is asked by its name only: nobody may sit there, and the page would wait for an
+    answer. Nobody is asked his own question. before: earlier runs, among which peers take turns."""
     here, programs = roster.members(home), roster.members(home, people=False)
     found: list[str] = []
-    for name in process.who:
-        try:
-            boxes = mail.recipients(home, name, "human")
-        except BadInput:
-            continue  # nobody of that name in this roster
-        found += [seat for seat in boxes if seat in programs or (seat == name and seat in here)]
-    return [seat for seat in dict.fromkeys(found) if seat != "human"]
+    for name in names:
+        author = OF_AUTHOR.fullmatch(name)
+        if name == PEER and name not in here:
+            found += _peer(programs, occasion.author, before)
+        elif author:
+            found += _own(programs, author[1], occasion.author)
+        else:
+            try:
+                boxes = mail.recipients(home, name, "human")
+            except BadInput:
+                continue  # nobody of that name in this roster
+            found += [seat for seat in boxes if seat in programs or (seat == name and seat in here)]
+    return [seat for seat in dict.fromkeys(found) if seat not in ("human", occasion.asker) and seat in here]
 
 
-def _question(process: Process, about: str, letter: str, date: str) -> str:
-    lines = [process.body.replace("{date}", date), ""]
-    if process.input:
-        lines.append(f"Read first: {', '.join(name.replace('{date}', date) for name in process.input)}")
-    within = f"{process.answers_within_s / 60:.3g} minutes"
-    lines.append(f"Answer within {within}: `org send human --about {about} --reply-to {letter} 'your answer'`")
-    return "\n".join(lines)
+def _peer(programs: Mapping[str, str], author: str, before: Sequence[Ask]) -> list[str]:
+    """A colleague of the author's role: who was asked least often so far."""
+    others = [seat for seat, role in programs.items() if role == programs.get(author) and seat != author]
+    times_asked = [seat for run in before for seat in run.first]
+    return sorted(others, key=times_asked.count)[:1]
+
+
+def _own(programs: Mapping[str, str], role: str, author: str) -> list[str]:
+    """The seat of `role` that belongs to the author: the second junior's is the second breaker, counted round."""
+    of_role = [seat for seat, its in programs.items() if its == role]
+    beside = [seat for seat, its in programs.items() if its == programs.get(author)]
+    return [of_role[beside.index(author) % len(of_role)]] if of_role and author in beside else []
+
+
+def _of_round(
+    home: Home, names: Sequence[str], everyone: Sequence[str], first: Sequence[str], occasion: Occasion
+) -> list[str]:
+    """Whom a round asks that names somebody: `everyone` who answered so far, the `chair`, who is the first of those, seats
+    and roles."""
+    found: list[str] = []
+    for name in names:
+        if name == EVERYONE:
+            found += everyone
+        elif name == CHAIR and not seats(home, [name], occasion):
+            found += [seat for seat in first if seat in everyone][:1]
+        else:
+            found += seats(home, [name], occasion)
+    return list(dict.fromkeys(found))
+
+
+# --- the letters -------------------------------------------------------------------------------------------------
+
+
+def _question(text: str, process: Process, facts: str, subject: str, about: str, letter: str, date: str) -> str:
+    files_of = [name.replace("{date}", date) for name in process.input if name not in pages.FACTS]
+    parts = [f"About: {subject}" if subject else "", text.replace("{date}", date), facts]
+    parts.append(f"Read first: {', '.join(files_of)}" if files_of else "")
+    return "\n\n".join([part for part in parts if part] + [_tail(about, letter, process.answers_within_s)])
+
+
+def _tail(about: str, letter: str, within_s: float) -> str:
+    within = f"{within_s / 60:.3g} minutes"
+    return f"Answer within {within}: `org send human --about {about} --reply-to {letter} 'your answer'`"
+
+
+def answered(done: Ask) -> list[int]:
+    """The rounds, from 0, whose answers were no rankings: what later ones are about."""
+    return [at for at in range(len(done.past)) if not rankings(done, at)]
+
+
+def rankings(done: Ask, at: int) -> dict[str, list[str]]:
+    """Seat -> the authors as it ranked them in that round, of the seats that did."""
+    said = done.past[at]
+    if is_conclusion(done, at):
+        return {}  # who writes up the others' rankings has no second voice
+    found = {seat: ranking.ranked(text, said.labels.get(seat, {})) for seat, text in said.answers.items()}
+    return {seat: order for seat, order in found.items() if order}
+
+
+def is_conclusion(done: Ask, at: int) -> bool:
+    """Whether that round is the page's last and one seat alone was asked in it, who answered: what came of the others."""
+    is_last = at > 0 and at == len(done.past) - 1 and len(done.past) == len(done.script)
+    return is_last and len(done.past[at].seats) == 1 == len(done.past[at].answers)
+
+
+def places(done: Ask) -> list[ranking.Place]:
+    """The tally over every ranking of every round."""
+    said = [
+        (order, done.past[at].labels[seat])
+        for at in range(len(done.past))
+        for seat, order in rankings(done, at).items()
+    ]
+    return ranking.tally(said)
+
+
+def _handed(done: Ask, without: str) -> list[str]:
+    """Whose answers a letter has."""
+    authors = dict.fromkeys(seat for at in answered(done) for seat in done.past[at].answers)
+    return [author for author in authors if author != without]
+
+
+def _answers(done: Ask, labels: Mapping[str, str]) -> str:
+    """The earlier answers under the reader's labels, then what was said of them and the tally: no names."""
+    rounds = answered(done)
+    count = max(1, len(labels) * len(rounds) + sum(len(s.answers) for s in done.past))
+    most = max(200, min(ANSWER_LIMIT, HANDED_BYTES // count // 4))  # a character has four bytes at most
+    by_label = sorted(labels.items(), key=lambda row: (len(row[1]), row[1]))
+    parts = []
+    for at in rounds:
+        which = f", round {at + 1}" if len(rounds) > 1 else ""
+        for author, label in by_label:
+            if author in done.past[at].answers:
+                parts.append(f"### Answer {label}{which}\n\n{quote(done.past[at].answers[author], most)}")
+    remarks = [
+        quote(ranking.relabelled(text, said.labels.get(seat, {}), labels), most)
+        for at, said in enumerate(done.past)
+        if at not in rounds
+        for seat, text in said.answers.items()
+    ]
+    if remarks:
+        parts.append("### What was said of them\n\n" + "\n\n".join(sorted(remarks)))
+    tally = [place for place in places(done) if place.author in labels]
+    if tally:
+        rows = [f"- Answer {labels[p.author]}: mean place {p.mean:.2f}, {p.first} times first" for p in tally]
+        parts.append("### Tally\n\n" + "\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def _later(now: str, seconds: float) -> str:
+    return (times.moment(now) + timedelta(seconds=seconds)).isoformat()
 
 
 def _file(home: Home, name: str, asked_at: str) -> Path:
-    return home.processes / f"{name}-{re.sub(r'[^0-9]', '', _utc(asked_at))}.json"
+    return home.processes / f"{name}-{re.sub(r'[^0-9]', '', times.utc(asked_at))}.json"
 
 
 def _load(path: Path) -> Ask | None:
     row = files.read_json(path)
-    try:
-        return Ask.from_dict({**row, "seats": tuple(row["seats"])})
-    except (TypeError, KeyError):
+    if not isinstance(row, dict) or Ask.misfit(row):
         return None  # not one of ours
-
-
-def _utc(moment: str) -> str:
-    """The moment as letters carry it, so that texts compare as times do."""
-    when = datetime.fromisoformat(moment).astimezone(UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Ask.from_dict(row)

@@ -12,9 +12,10 @@ from functools import cached_property
 
 from org import charter, files
 from org.evidence import audit
+from org.evidence.predictions import Origin
 from org.home import Home
 from org.lab import ledger
-from org.lab.ledger import Book
+from org.lab.book import Book
 from org.lab.tally import Tally, tally
 from org.team import facts, ideas
 
@@ -26,14 +27,14 @@ _LEAD = 12  # characters by which the beginning of a quote is found
 
 def reader(home: Home) -> Reader:
     """For the ledger as it is now."""
-    return Reader(ledger.read(home), charter.load(home).metric.name, ideas.sources(home))
+    return Reader(ledger.read(home), charter.load(home).metric.name, ideas.origins(home))
 
 
 class Reader:
     """Holds texts against one state of the ledger. metric: its name, a word beside which a number is a measurement.
     sources: of ideas."""
 
-    def __init__(self, book: Book, metric: str, sources: Mapping[str, str] | None = None) -> None:
+    def __init__(self, book: Book, metric: str, sources: Mapping[str, Origin] | None = None) -> None:
         self.book, self.metric, self.sources = book, metric, sources or {}
         self._tallies: dict[tuple[str | None, str | None], Tally] = {}
 
@@ -122,9 +123,9 @@ def _blanked(line: str, words: str) -> str:
 # --- words made harmless -----------------------------------------------------------------------------------------
 
 
-def quote(text: str) -> str:
+def quote(text: str, limit: int = QUOTE_LIMIT) -> str:
     """An agent's words as a Markdown block quote: no control characters, no HTML, no picture that loads, no heading."""
-    lines = _harmless(files.printable(text.strip(), QUOTE_LIMIT)).splitlines() or ["(nothing)"]
+    lines = _harmless(files.printable(text.strip(), limit)).splitlines() or ["(nothing)"]
     return "\n".join(f"> {line}".rstrip() for line in lines)
 
 
@@ -135,3 +136,8 @@ def cell(text: str, limit: int) -> str:
 
 def _harmless(text: str) -> str:
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text).replace("![", "!\\[")
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """As Markdown. Cells are `cell`s, or words of ours."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from org import files, records
-from org.errors import BadInput, did_you_mean
+from org import files, records, times
+from org.errors import BadInput, OrgError, did_you_mean
 from org.home import ID_PATTERN, RESERVED_SEATS, Home, check_id, seat_branch
 from org.records import Charter, Record, Seat
+from org.team import caps
+from org.team.caps import Cap
 
 MAX_SEATS = 64
 PANES_PER_PAGE = 9
@@ -22,6 +24,7 @@ DEFAULT_ORG = "chief-juniors"
 DEFAULT_AGENTS = "offline"
 WINDOW_NAMES = ("office", "shell")
 PERSON = records.PERSON
+COUNCILLOR = "councillor"  # reads letters to `council`, beside the chiefs
 
 Agents = Sequence[tuple[str, int | None]]
 
@@ -44,6 +47,7 @@ class Options:
     org: str | None = None
     devices: str | None = None
     budget: Budget | None = None
+    cap: Cap | None = None
 
     @property
     def names_a_roster(self) -> bool:
@@ -78,6 +82,10 @@ class Plan:
     socket: str
     budget: Budget | None = None  # None: not said
     is_named: bool = field(default=True)  # the roster was asked for, not taken over from the launch before
+    cap: Cap | None = None  # of all seats together; None: not said, then org.yaml's holds
+    caps: dict[str, Any] = field(
+        default_factory=dict
+    )  # what org.yaml says: max_usd, max_tokens, and by seat in `seats`
 
     @property
     def roster(self) -> set[tuple[str, str, str]]:
@@ -86,9 +94,8 @@ class Plan:
 
 def parse_budget(text: str) -> Budget:
     """`90s`, `5m`, `2h` or `100runs`. Raises BadInput naming the forms."""
-    match = re.fullmatch(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(s|m|h|d)", text)
-    if match and float(match[1]) > 0:
-        return Budget(seconds=float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]])
+    if " " not in text and (seconds := times.length(text)):
+        return Budget(seconds=seconds)
     match = re.fullmatch(r"([0-9]{1,7})runs?", text)
     if match and int(match[1]) > 0:
         return Budget(runs=int(match[1]))
@@ -114,7 +121,7 @@ def plan(
     _check_places(who)
     has_chief = any(_is_chief(role) for _, role, _ in who)
     programs = {seat.name: seat.program for seat in existing}
-    workers = [name for name, role, _ in who if not _is_chief(role)] or [name for name, _, _ in who]
+    workers = [name for name, role, _ in who if not leads(role)] or [name for name, _, _ in who]
     seats = []
     for place, (name, role, backend) in enumerate(who):
         # without a chief nobody moves a junior, so its own name is its line of research
@@ -131,7 +138,21 @@ def plan(
         socket=home.socket,
         budget=options.budget,
         is_named=options.names_a_roster,
+        cap=options.cap,
+        caps=_caps(folder, who),
     )
+
+
+def _caps(folder: dict[str, Any], who: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
+    """What org.yaml lets all seats together use, and each; a seat is under the first line of its role that names its name,
+    else under the role's first."""
+    named: dict[str, Any] = {}
+    by_role: dict[str, Any] = {}
+    for row in folder["seats"]:
+        by_role.setdefault(row["role"], row)
+        named |= {} if row.get("name") is None else {row["name"]: row}
+    found = {name: caps.cap(named.get(name) or by_role.get(role)).to_dict() for name, role, _ in who}
+    return {**caps.cap(folder.get("limits")).to_dict(), "seats": found}
 
 
 def _places(folder: dict[str, Any], options: Options) -> list[tuple[str, str, str | None]]:
@@ -162,6 +183,11 @@ def _places(folder: dict[str, Any], options: Options) -> list[tuple[str, str, st
     return places
 
 
+def names(folder: dict[str, Any]) -> list[str]:
+    """What the seats of an org folder are called where no option changes their number."""
+    return [name for name, _, _ in _places(folder, Options())]
+
+
 def _dealt(places: list[tuple[str, str, str | None]], agents: Agents | None) -> list[tuple[str, str, str]]:
     """Each place with its backend. Counts are dealt to all seats in order when they add up to all, else to the juniors
     and every other seat gets the first program; a program without a count takes what is left."""
@@ -185,6 +211,11 @@ def _dealt(places: list[tuple[str, str, str | None]], agents: Agents | None) -> 
     for name, role, _ in places:
         takes = for_all or role == "junior"
         dealt.append((name, role, hand.pop(0) if takes else first))
+    seated = {spec for _, _, spec in dealt}
+    if lost := next((spec for spec, _ in agents if spec not in seated), None):
+        raise BadInput(
+            f"--agents: {lost:.60} gets no seat: the others take all {len(places)}; write {lost:.60}:1 or more seats"
+        )
     return dealt
 
 
@@ -202,6 +233,31 @@ def _check_places(who: Sequence[tuple[str, str, str]]) -> None:
             raise BadInput(f"two seats would be called '{name}'; give one of them another name in org.yaml")
 
 
+def changes(before: Sequence[dict[str, Any]], planned: Sequence[PlannedSeat]) -> str:
+    """What is another in the plan than in the roster before, for one line: `j5 and j6 are new; j1 is claude, was offline`.
+    Empty where nothing is."""
+    old = {row["name"]: (row["role"], row["backend"]) for row in before}
+    new = {seat.name: (seat.role, seat.backend) for seat in planned}
+    parts = [f"{name} is {_as(new[name], old[name])}" for name in new if name in old and new[name] != old[name]]
+    for word, names in (("new", [n for n in new if n not in old]), ("left out", [n for n in old if n not in new])):
+        if names:
+            shown = [*names[:3], f"{len(names) - 3} more"] if len(names) > 4 else names
+            text = " and ".join([", ".join(shown[:-1]), shown[-1]] if shown[1:] else shown)
+            parts.append(f"{text} {'is' if len(names) == 1 else 'are'} {word}")
+    return "; ".join([*parts[:3], f"{len(parts) - 3} more changes"] if len(parts) > 4 else parts)
+
+
+def _as(new: tuple[str, str], old: tuple[str, str]) -> str:
+    """Role, program or both, whatever is another."""
+    pairs = [(a, b) for a, b in zip(new, old, strict=True) if a != b]
+    return f"{' '.join(f'{a:.40}' for a, _ in pairs)}, was {' '.join(f'{b:.40}' for _, b in pairs)}"
+
+
+def leads(role: str) -> bool:
+    """Whether the role looks at every program and files no experiment: it needs no device of its own."""
+    return _is_chief(role) or role == COUNCILLOR
+
+
 def _is_chief(role: str) -> bool:
     return role.startswith("chief")
 
@@ -215,9 +271,17 @@ def facts(home: Home) -> dict[str, Any]:
     return row if isinstance(row, dict) else {}
 
 
+def has_breaker(facts: Mapping[str, Any]) -> bool:
+    """Whether somebody is there to attack wins: then idle devices do, too."""
+    return any(row.get("role") == "breaker" for row in facts.get("roster") or ())
+
+
 def update(home: Home, **changes: Any) -> dict[str, Any]:
-    """Change some facts and leave the others; launch and office may both do it."""
+    """Change some facts and leave the others; launch and office may both do it. Raises OrgError when the file is torn: with
+    what is left out the roster and the clock would be lost for good."""
     with files.locked(home.leases / "org"):
+        if home.org_file.is_file() and not isinstance(files.read_json(home.org_file), dict):
+            raise OrgError(f"{home.org_file} is torn; `org launch` mends it from the ledger")
         row = {**facts(home), **changes}
         files.replace_json(home.org_file, row)
     return row
@@ -239,15 +303,28 @@ def members(home: Home, people: bool = True) -> dict[str, str]:
     return {name: found[name] for name in sorted(found, key=by_name)}
 
 
+def named(home: Home, name: str) -> list[str]:
+    """The seats that a name stands for: one that is here, else `all` or those of the role that are here, else a retired
+    one. Nobody: an empty list."""
+    here = members(home)
+    if name in here:
+        return [name]
+    found = [seat for seat, role in here.items() if name in ("all", role)]
+    is_retired = ID_PATTERN.fullmatch(name) is not None and home.seat_file(name).is_file()
+    return found or ([name] if is_retired else [])
+
+
 def by_name(name: str) -> str:
     """For sorting names as people count: j2 before j10."""
     return re.sub(r"[0-9]+", lambda digits: digits.group().zfill(32), name)
 
 
 def org_hash(home: Home, name: str) -> str:
-    """First 16 hex digits over every file of the org folder: path and content, in order."""
-    folder = home.org_folder(name)
+    """First 16 hex digits over every file of the org folder, and then of the skills that all orgs share: path and content,
+    in order."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for folder in (home.org_folder(name), home.skills):
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            named = path.relative_to(home.prompts if folder == home.skills else folder).as_posix()
+            digest.update(named.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

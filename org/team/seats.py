@@ -1,46 +1,52 @@
-"""Seats: who they are and their worktrees, made and moved without a checkout.
+"""Seats: who they are, made, moved and brought to their program's head. What lies in their folders, `team.worktree` knows.
 
-Files come from the record, never by git in a folder that an agent can write. Work that is not filed is copied aside
-before anything of it is overwritten. Every function may be killed between two lines and called again.
+Every function may be killed between two lines and called again.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import stat
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from org import charter as charters
 from org import files
-from org.errors import BadInput, OrgError, did_you_mean
-from org.evidence.rules import matches_any
+from org.errors import BadInput, MissingTool, did_you_mean
 from org.failpoint import failpoint
-from org.home import RESERVED_SEATS, Home, check_id, seat_branch
+from org.home import ID_PATTERN, RESERVED_SEATS, Home, check_id, seat_branch
 from org.lab import record
-from org.records import Charter, Seat
-from org.team import mail, roster
+from org.records import Seat
+from org.team import boxes, mail, roster, worktree
 from org.team.roster import PERSON
-from org.world import git, worktrees
-
-MAX_KEPT_BYTES = 5_000_000  # of one file copied aside
 
 
-# --- making and moving -------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Wanted:
+    """A seat as it is asked for; `program` counts for a new one only."""
+
+    name: str
+    role: str = PERSON
+    backend: str = PERSON
+    program: str | None = None
+    device: str | None = None
+
+
+# --- who they are ------------------------------------------------------------------------------------------------
 
 
 def load(home: Home, name: str) -> Seat | None:
-    """The seat, or None when there is none of that name."""
+    """The seat, or None when there is none of that name, or what lies there has not the form of one."""
     row = files.read_json(home.seat_file(name))
-    return Seat.from_dict(row) if isinstance(row, dict) else None
+    return Seat.from_dict(row) if isinstance(row, dict) and not Seat.misfit(row) else None
 
 
 def require(home: Home, name: str) -> Seat:
     """The seat; BadInput naming near ones when there is none."""
     seat = load(home, name)
     if seat is None:
+        if ID_PATTERN.fullmatch(name) and home.seat_file(name).is_file():
+            raise BadInput(f"{home.seat_file(name)} is damaged; `org launch` sets it aside and makes it again")
         known = list(mail.seats(home))
         raise BadInput(f"there is no seat '{name:.40}'{did_you_mean(name, known)}; `org seat NAME` makes one")
     return seat
@@ -56,6 +62,9 @@ def present(home: Home) -> list[Seat]:
     return [seat for name in roster.members(home) if (seat := load(home, name)) is not None]
 
 
+# --- making and moving -------------------------------------------------------------------------------------------
+
+
 def create(
     home: Home,
     name: str,
@@ -66,42 +75,64 @@ def create(
 ) -> Seat:
     """The seat with its worktree, made or mended; one that exists keeps its program and its files, and takes the role,
     backend and device given. Raises BadInput for a name that may not be used."""
-    check_id(name, "seat")
-    if name in RESERVED_SEATS:
-        raise BadInput(f"no seat may be called '{name}'; the org uses that name itself")
-    with files.locked(home.seat(name) / "lock"):
-        old = load(home, name)
-        slug = old.program if old else check_id(program or "main", "program")
-        branch = seat_branch(slug, name)
-        record.ensure_program(home, slug)
-        _mend_worktree(home, name, branch, is_new=old is None)
+    return create_all(home, [Wanted(name, role, backend, program, device)])[0]
+
+
+def create_all(home: Home, wanted: Sequence[Wanted], say: Callable[[str], None] = lambda line: None) -> list[Seat]:
+    """`create` of several, what is the same for all read once; `say` is told what was mended."""
+    for one in wanted:
+        check_id(one.name, "seat")
+        if one.name in RESERVED_SEATS:
+            raise BadInput(f"no seat may be called '{one.name}'; the org uses that name itself")
+        check_id(one.program or "main", "program")
+    if shutil.which("git") is None:
+        raise MissingTool("git is not installed; install it with `apt-get install git`")  # before any lock file is made
+    made = []
+    with ExitStack() as locks:
+        for name in sorted(one.name for one in wanted):  # in one order: two callers must not wait for each other
+            locks.enter_context(files.locked(home.seat(name) / "lock"))
+        before = {one.name: load(home, one.name) for one in wanted}
+        places = []
+        for one in wanted:
+            old = before[one.name]
+            known = (
+                old.program if old else worktree.known_program(home, one.name)
+            )  # its seat.json may have been removed
+            places.append(worktree.Place(one.name, known or one.program or "main", is_new=known is None))
+        heads = record.ensure_programs(home, [place.program for place in places])
+        worktree.ensure(home, places, heads, say)
         failpoint("seats.worktree")
-        seat = Seat(
-            name=name,
-            role=role,
-            backend=backend,
-            program=slug,
-            branch=branch,
-            worktree=str(home.worktree(name)),
-            device=device,
-            created=old.created if old else files.utc_now(),
-            session=old.session if old and old.backend == backend else "",
-        )
-        if seat != old:
-            files.replace_json(home.seat_file(name), seat.to_dict())
-    return seat
+        for one, place in zip(wanted, places, strict=True):
+            old = before[one.name]
+            seat = Seat(
+                name=one.name,
+                role=one.role,
+                backend=one.backend,
+                program=place.program,
+                branch=place.branch,
+                worktree=str(home.worktree(one.name)),
+                device=one.device,
+                created=old.created if old else files.utc_now(),
+                session=old.session if old and old.backend == one.backend else "",
+            )
+            if seat != old:
+                files.replace_json(home.seat_file(one.name), seat.to_dict())
+                failpoint("launch.seat")
+            boxes.make(home.mailbox(one.name))
+            made.append(seat)
+    return made
 
 
 def move(home: Home, seat: Seat, program: str) -> Seat:
     """The seat works on `program` from here on: its worktree holds the program's measured head, on the seat's branch there.
-    Its branch of the program before stays. Files that were not filed are first copied to comms/seats/<seat>/saved-…"""
+    Its branch of the program before stays. Files that were not filed are first moved to comms/seats/<seat>/saved-…"""
     check_id(program, "program")
     with files.locked(home.seat(seat.name) / "lock"):
         seat = require(home, seat.name)
         if seat.program != program:
             head = record.ensure_program(home, program)
             branch = seat_branch(program, seat.name)
-            _lay(home, seat, branch, head, keep_ref=True)
+            worktree.lay(home, [worktree.Move(seat.name, seat.branch, branch, head, keep_ref=True)])
             failpoint("seats.moved")
             seat = seat.moved(program, branch)
             files.replace_json(home.seat_file(seat.name), seat.to_dict())
@@ -109,194 +140,15 @@ def move(home: Home, seat: Seat, program: str) -> Seat:
 
 
 def sync(home: Home, seat: Seat) -> Seat:
-    """Bring the worktree's files and the seat's branch to the program's measured head; what was not filed is copied aside
+    """Bring the worktree's files and the seat's branch to the program's measured head; what was not filed is moved aside
     first, as in `move`."""
     with files.locked(home.seat(seat.name) / "lock"):
         seat = require(home, seat.name)
         head = record.ensure_program(home, seat.program)
-        _lay(home, seat, seat.branch, head, keep_ref=True)
+        worktree.lay(home, [worktree.Move(seat.name, seat.branch, seat.branch, head, keep_ref=True)])
     return seat
 
 
-def set_aside(home: Home, seat: Seat) -> Path | None:
-    """Move everything in the worktree to comms/seats/<seat>/saved-… and return that, if any of it is in no commit of the
-    seat's branch or its program's head: notes, scripts and checkpoints too. Bytecode is no work."""
-    worktree = Path(seat.worktree)
-    with files.locked(home.seat(seat.name) / "lock"):
-        commits = (_tip(home, seat.name, seat.branch), record.program_head(home, seat.program)[0])
-        known = [_blobs(home, commit) for commit in commits if commit]
-        if all(any(_holds(worktree, path, tree.get(path)) for tree in known) for path in _leaves(worktree)):
-            return None
-        target = home.seat(seat.name) / f"saved-{_stamp()}"
-        target.mkdir(parents=True)
-        for path in worktree.iterdir():
-            if path.name != ".git" or path.is_dir():
-                shutil.move(path, target / path.name)
-    return target
-
-
-def _leaves(worktree: Path) -> Iterable[str]:
-    """Every path of the worktree that is no plain folder, bytecode and its .git file left out."""
-    for folder, names, leaves in os.walk(worktree):
-        links = [name for name in names if (Path(folder) / name).is_symlink()]
-        names[:] = [name for name in names if name != "__pycache__" and name not in links]
-        for leaf in (*leaves, *links):
-            path = (Path(folder) / leaf).relative_to(worktree).as_posix()
-            if path != ".git":
-                yield path
-
-
-def _holds(worktree: Path, path: str, data: bytes | None) -> bool:
-    """Whether the path holds exactly `data`, a link's being where it leads."""
-    if data is None:
-        return False
-    place = worktree / path
-    if place.is_symlink():
-        return os.fsencode(place.readlink()) == data
-    return place.is_file() and place.stat().st_size == len(data) and place.read_bytes() == data
-
-
 def saved(home: Home, name: str) -> list[Path]:
-    """Folders of work copied aside, oldest first."""
+    """Folders of work moved aside, oldest first."""
     return sorted(home.seat(name).glob("saved-*"))
-
-
-def _mend_worktree(home: Home, name: str, branch: str, is_new: bool) -> None:
-    """The worktree exists, on `branch`, with files in it. One that is whole is not touched."""
-    worktree = home.worktree(name)
-    at = _branch_of(home, worktree)
-    if at == branch and not is_new:
-        return
-    slug = branch.split("/")[1]
-    if at is None:
-        _set_aside_folder(home, name, worktree)
-        worktrees.add(home.hub, worktree, branch, record.main_ref(slug).removeprefix("refs/heads/"))
-        failpoint("seats.added")
-    # a kill in the middle of a move leaves HEAD on another branch than seat.json says: seat.json is right
-    tip = _tip(home, name, branch) or record.program_head(home, slug)[0]
-    _lay(home, Seat(name, "", "", slug, at or branch, str(worktree), None, ""), branch, tip, keep_ref=False)
-
-
-def _set_aside_folder(home: Home, name: str, worktree: Path) -> None:
-    """A folder with files that the hub knows nothing of is moved, not deleted: somebody may have worked there."""
-    if worktree.is_dir() and [p.name for p in worktree.iterdir()] not in ([], [".git"]):
-        target = home.seat(name) / f"saved-{_stamp()}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(worktree, target)
-
-
-def _branch_of(home: Home, worktree: Path) -> str | None:
-    if not (worktree / ".git").is_file():
-        return None
-    return next((t.branch or "" for t in worktrees.list_worktrees(home.hub) if t.path == worktree.resolve()), None)
-
-
-def _lay(home: Home, seat: Seat, branch: str, commit: str, keep_ref: bool) -> None:
-    """The worktree on `branch`, which is at `commit`, with that commit's files in it."""
-    charter = charters.load(home)
-    worktree = Path(seat.worktree)
-    old_tip = _tip(home, seat.name, seat.branch)
-    old_files = _blobs(home, old_tip) if old_tip else {}
-    new_files = _blobs(home, commit)
-    _keep_unfiled(home, charter, seat, old_files, new_files)
-    failpoint("seats.saved")
-    full = f"refs/heads/{branch}"
-    if keep_ref:
-        before = git.resolve(home.hub, full)
-        if before and before != commit and not git.is_ancestor(home.hub, before, commit):
-            git.update_ref(home.hub, f"refs/org/saved/{seat.name}/{_stamp()}", before)
-    git.fetch(home.hub, home.record, [f"+{_pinned(home, seat.name, commit)}:{full}"])
-    _point_head(home, worktree, branch)
-    failpoint("seats.head")
-    stale = (set(old_files) | _editable(worktree, charter)) - set(new_files)
-    for path in stale:
-        _remove(worktree, path)
-    git.export(home.record, commit, worktree, overwrite=True)
-    worktrees.fill_index(worktree)
-
-
-def _tip(home: Home, name: str, branch: str) -> str | None:
-    """The commit at the tip of a seat's branch, its objects fetched into the record; None when the branch is not there."""
-    ref = f"refs/org/seats/{name}"
-    if git.resolve(home.hub, f"refs/heads/{branch}") is None:
-        return None
-    git.fetch(home.record, home.hub, [f"+refs/heads/{branch}:{ref}"])
-    return git.resolve(home.record, ref)
-
-
-def _pinned(home: Home, name: str, commit: str) -> str:
-    """A ref of the record at `commit`, for the hub to fetch by."""
-    ref = f"refs/org/lay/{name}"
-    git.update_ref(home.record, ref, commit)
-    return ref
-
-
-def _blobs(home: Home, commit: str) -> dict[str, bytes]:
-    names = [entry.path for entry in git.list_tree(home.record, commit) if entry.type == "blob"]
-    return git.read_files(home.record, commit, names)
-
-
-def _keep_unfiled(
-    home: Home, charter: Charter, seat: Seat, old: Mapping[str, bytes], new: Mapping[str, bytes]
-) -> Path | None:
-    """Copy aside what is in the worktree, is in no commit, and is about to be replaced or removed."""
-    worktree = Path(seat.worktree)
-    changed = {}
-    for path in _editable(worktree, charter) | set(old) | set(new):
-        data = _read(worktree, path)
-        if data is not None and data != old.get(path) and data != new.get(path):
-            changed[path] = data
-    if not changed:
-        return None
-    target = home.seat(seat.name) / f"saved-{_stamp()}"
-    for path, data in changed.items():
-        files.replace(target / path, data)
-    return target
-
-
-def _point_head(home: Home, worktree: Path, branch: str) -> None:
-    """Put the worktree on `branch`, as `git symbolic-ref HEAD` would, in the hub's own entry for it: what the worktree's
-    .git file says could be an agent's."""
-    place = worktree.absolute().parent.resolve() / worktree.name / ".git"
-    for entry in (home.hub / "worktrees").iterdir():
-        if (entry / "gitdir").is_file() and Path(os.fsdecode((entry / "gitdir").read_bytes().strip())) == place:
-            files.replace(entry / "HEAD", f"ref: refs/heads/{branch}\n")
-            return
-    raise OrgError(f"{worktree} is no worktree of {home.hub}; move it away and run the command again")
-
-
-def _editable(worktree: Path, charter: Charter) -> set[str]:
-    """Paths of the worktree that match the charter's editable globs, links not followed."""
-    found = set()
-    for folder, names, leaves in os.walk(worktree):
-        names[:] = [n for n in names if n not in (".git", "__pycache__") and not (Path(folder) / n).is_symlink()]
-        for leaf in leaves:
-            path = (Path(folder) / leaf).relative_to(worktree).as_posix()
-            if matches_any(path, charter.editable):
-                found.add(path)
-    return found
-
-
-def _read(root: Path, path: str) -> bytes | None:
-    """A plain file's bytes, no link followed at its end; None for anything else or something huge."""
-    try:
-        descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return None  # missing, a link, or not ours to read: nothing to keep
-    with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        return file.read() if stat.S_ISREG(facts.st_mode) and facts.st_size <= MAX_KEPT_BYTES else None
-
-
-def _remove(root: Path, path: str) -> None:
-    parts = Path(path).parts
-    if any((root / Path(*parts[:i])).is_symlink() for i in range(1, len(parts))):
-        return  # a linked folder of the agent's: its content is not the worktree's
-    try:
-        (root / path).unlink()
-    except OSError:
-        pass  # gone already, or a folder is in its place
-
-
-def _stamp() -> str:
-    return f"{datetime.now(UTC):%y%m%d-%H%M%S-%f}"

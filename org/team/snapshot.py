@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Any
 from org import files
 from org.evidence import progress
 from org.home import Home
-from org.lab import follow
 from org.records import Charter
 from org.world import devices
 
 if TYPE_CHECKING:
-    from org.lab.ledger import Book
+    from org.lab.book import Book
 
 LATEST = 8  # verdicts on the board
 
 
 def snapshot(
     home: Home,
-    book: Book,
-    there: Sequence[devices.Device],
+    work: tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]],
     rows: Sequence[Mapping[str, Any]],
     facts: Mapping[str, Any],
     known: Mapping[str, Any],
@@ -32,7 +30,7 @@ def snapshot(
     phase: str = "open",
 ) -> dict[str, Any]:
     """org, seats, devices, queue and best as in `status --json`; then what `of_ledger` says, and the flags.
-    rows: `states.states`; facts: org.json; known: `of_ledger`."""
+    work: `devices_of`, and `follow.queue`; rows: `states.states`; facts: org.json; known: `of_ledger`."""
     return {
         "org": {
             "home": str(home.root),
@@ -42,11 +40,16 @@ def snapshot(
             "phase": phase,
         },
         "seats": list(rows),
-        "devices": [_device(home, device) for device in there],
-        "queue": follow.queue(home, book),
+        "devices": list(work[0]),
+        "queue": list(work[1]),
         **known,
         "flags": [files.printable(flag, 200) for flag in flags],
     }
+
+
+def devices_of(home: Home, there: Sequence[devices.Device]) -> list[dict[str, Any]]:
+    """Who holds each device now."""
+    return [_device(home, device) for device in there]
 
 
 def of_ledger(book: Book, charter: Charter) -> dict[str, Any]:

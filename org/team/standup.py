@@ -7,39 +7,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from org import files
-from org.evidence import predictions, progress
+from org import files, times
+from org.errors import BadInput
+from org.evidence import ladder, predictions, standing
 from org.evidence.progress import is_on_the_curve
 from org.home import Home
 from org.lab import credits
-from org.lab.tally import REFUTED, Standing, is_change, tally
+from org.lab.tally import REFUTED, Standing, is_change, tally, worth
 from org.records import Charter, Contract, Letter, Verdict
-from org.team import facts, ideas, mail, roster
-from org.team.prose import SPAN, Reader, cell, quote
+from org.team import (
+    breaches,
+    costs,
+    devicetime,
+    facts,
+    hands,
+    ideas,
+    mail,
+    orders,
+    review,
+    roster,
+    states,
+    steering,
+    tokens,
+)
+from org.team.breaches import Breaches
+from org.team.prose import SPAN, Reader, cell, quote, table
+from org.words import counted
 
 if TYPE_CHECKING:
-    from org.lab.ledger import Book
+    from org.agents.usage import Usage
+    from org.lab.book import Book
 
-REVIEW = "## Review"
-REVIEW_HINT = (
-    "_Write below this line: questions, vetoes, what to try next. It stays here when the page is made again;\n"
-    "`org send chief TEXT` carries it to the chief._\n"
-)
+ANSWER_SIZE = 1700  # characters, so that where the rest lies is not cut off by `prose.quote`
+ANSWER_TOKENS = 400  # of one seat's answer on the page: three times three sentences take half of it
+EVENTS_READ = 4 * 1024 * 1024  # bytes of a seat's events: a night of them is a quarter of that
 NOTHING = "-"  # in a cell: not known
-CAUSES = {  # of `progress.device_time`, for people
-    "bank": "baseline bank",
-    "search kept": "search, kept",
-    "search discarded": "search, discarded",
-    "search open": "search, no verdict yet",
-    "verify": "verification",
-    "promote": "re-tests at another scale",
-    "crash": "crashed, over time or invalid",
-    "lost": "lost by the org",
-}
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,13 @@ class Words:
     plans: dict[str, str] = field(default_factory=dict)
     questions: Sequence[Letter] = ()
     notes: Sequence[tuple[str, str]] = ()  # (seat, text)
+    hands: Sequence[hands.Spell] = ()  # who took a pane over
+    post: Mapping[str, tokens.Sum] = field(default_factory=dict)  # box -> the letters it received
+    used: Mapping[str, Usage] = field(default_factory=dict)  # what each seat's model has used
+    limits: Sequence[str] = ()  # what is used of the limits of the launch, and what they cannot hold
+    breaches: Breaches = field(default_factory=Breaches)
+    steering: Mapping[tuple[str, str], steering.Count] = field(default_factory=dict)  # by backend and role
+    orders: Sequence[orders.Fate] = ()  # what the person wrote on the last page, and what came of it
 
 
 # --- the page ----------------------------------------------------------------------------------------------------
@@ -58,18 +70,29 @@ class Words:
 def write(home: Home, book: Book, charter: Charter, now: str, answers: dict[str, str]) -> Path:
     """Make today's page from the ledger, the seats' events and the person's mail; returns its path. It covers what
     happened since the page of an earlier day. What stands below `## Review` in today's page is kept to the letter."""
-    date = _utc(now)[:10]
+    date = times.utc(now)[:10]
     path = home.standup(date)
     since = _covered(home, date)
-    plans, notes = _from_events(home, since)
+    plans, notes, denied = _from_events(home, since)
     questions = [letter for letter in mail.peek(home, "human") if letter.kind == "question"]
-    sources = ideas.sources(home)
-    text = page(book, charter, now, Words(answers, plans, questions, notes), since, sources)
-    try:
-        _, mark, below = path.read_bytes().partition(f"\n{REVIEW}\n".encode())
-    except FileNotFoundError:
-        mark = below = b""
-    top = text.partition(f"\n{REVIEW}\n")[0].encode()
+    sources = ideas.origins(home)
+    used, limits = costs.page_of(home)
+    words = Words(
+        _bounded(home, answers, since),
+        plans,
+        questions,
+        notes,
+        hands.spells(home, since),
+        tokens.received(home, since or ""),
+        used,
+        limits,
+        Breaches(denied, breaches.forged(home, since)),
+        steering.of_home(home, since, times.moment(now).timestamp(), EVENTS_READ),
+        orders.fates(home, since, date),
+    )
+    text = page(book, charter, now, words, since, sources)
+    _, mark, below = _there(path).partition(f"\n{review.HEADING}\n".encode())
+    top = text.partition(f"\n{review.HEADING}\n")[0].encode()
     files.replace(path, top + mark + below if mark else text)
     return path
 
@@ -80,27 +103,34 @@ def page(
     now: str,
     words: Words,
     since: str | None = None,
-    sources: Mapping[str, str] | None = None,
+    sources: Mapping[str, predictions.Origin] | None = None,
 ) -> str:
     """The page as Markdown. Counts what became known after `since` (None: since the launch) up to `now`; calibration
-    counts everything. sources: idea -> where it came from. Every number is the ledger's; words of agents are quoted and made harmless."""
+    counts everything. sources: idea -> whose it is. Every number is the ledger's; words of agents are quoted and made harmless."""
     view = _View(book, charter, since)
     reader = Reader(book, charter.metric.name, sources)
-    until = _utc(now)
+    until = times.utc(now)
     span = f"{_since(since)} up to {_clock(until)} UTC"
     unit = f"Numbers are the ledger's, {charter.metric.name}, {charter.metric.direction} is better."
     sections = [
         f"# Standup {until[:10]}\n\n_{span}. {unit}_\n<!-- covers {f'from {since} ' if since else ''}to {until} -->",
         "## While you slept\n\n" + _summary(view),
+        *(["## Your orders\n\n" + orders.section(words.orders, book, reader, view.said)] if words.orders else []),
         "## Kept\n\n" + _kept(view),
         "## Stacks and heads\n\n" + _heads(view),
         "## Refuted\n\n" + _refuted(view),
         "## Predictions\n\n" + _predictions(view, sources or {}),
         "## Questions to you\n\n" + _questions(words, reader),
-        "## Device time\n\n" + _device_time(view),
+        *(["## Denied and forged\n\n" + breaches.section(words.breaches)] if words.breaches else []),
+        *(["## Changed pages\n\n" + changed] if (changed := _changed(view)) else []),
+        *(["## By hand\n\n" + hands.section(words.hands)] if words.hands else []),
+        *(["## Steering\n\n" + said] if (said := steering.section(words.steering)) else []),
+        "## Device time\n\n" + devicetime.section(view.results, view.book.verdicts),
+        *(["## Models\n\n" + costs.section(words.used, words.limits)] if words.used or words.limits else []),
+        *(["## Mail\n\n" + _post(words.post)] if words.post else []),
         "## Next\n\n" + _next(words, reader),
         *(["## In their words\n\n" + _answers(words, reader)] if words.answers else []),
-        f"{REVIEW}\n\n{REVIEW_HINT}",
+        f"{review.HEADING}\n\n{review.HINT}",
     ]
     return "\n\n".join(section.rstrip("\n") for section in sections) + "\n"
 
@@ -113,7 +143,8 @@ class _View:
         self.results = [r for r in book.results.values() if self.is_new(r.ended)]
         self.refusals = [row for row in book.refusals if self.is_new(row.get("t"))]
         self.verdicts = [v for name, v in book.verdicts.items() if self.is_new(book.verdict_times.get(name))]
-        self.heads = [row for row in book.rows if row.get("kind") == "head" and self.is_new(row.get("t"))]
+        made = [row for row in book.moves if row.get("kind") == "head" and not row.get("follows")]  # others go along
+        self.heads = [row for row in made if self.is_new(row.get("t"))]
         self.standing = Standing(book.moves)
 
     def is_new(self, moment: str | None) -> bool:
@@ -134,12 +165,15 @@ class _View:
 
     def outcome(self, verdict: Verdict) -> str:
         gone = self.book.retracted.get(verdict.experiment)
-        return f"retracted at {gone.get('scale')} by {gone.get('experiment')}" if gone else verdict.outcome
+        return ladder.gone(gone) if gone else verdict.outcome
 
     def effect(self, verdict: Verdict) -> str:
         if verdict.effect is None:
             return "not measured"
         return f"{verdict.effect:+.4f}" + (f" ± {verdict.se:.4f}" if verdict.se is not None else "")
+
+    def said(self, verdict: Verdict) -> str:
+        return ", ".join(part for part in (self.outcome(verdict), self.tier(verdict), self.effect(verdict)) if part)
 
     def percent(self, verdict: Verdict, axis: str) -> str:
         more = facts.share(self.book, verdict, axis)
@@ -153,20 +187,22 @@ def _summary(view: _View) -> str:
     """One line. Counts changes; a stack is no change of its own, but its effect may be the best."""
     told = tally(view.book, view.since)
     parts = [
-        f"{_count(told.runs, 'run')} and {_count(told.decided, 'experiment')} decided in {told.held_s / 3600:.2f} device-hours",
-        f"{_count(told.wins, 'win')} ({told.verified} verified, {told.wins - told.verified} tentative)",
+        f"{counted(told.runs, 'run')} and {counted(told.decided, 'experiment')} decided in {told.held_s / 3600:.2f} device-hours",
+        f"{counted(told.wins, 'win')} ({told.verified} verified, {told.wins - told.verified} tentative)",
         *([f"{told.holds} held (no-worse shown)"] if told.holds else []),
         *([f"{told.controls} kept under a control"] if told.controls else []),
         f"{told.refuted} refuted",
-        *([f"{_count(told.verifications, 'verification')}, {told.passed} passed"] if told.verifications else []),
-        *([f"{_count(told.refusals, 'refusal')} by the gate"] if told.refusals else []),
+        *([f"{counted(told.verifications, 'verification')}, {told.passed} passed"] if told.verifications else []),
+        *([f"{counted(told.refusals, 'refusal')} by the gate"] if told.refusals else []),
     ]
     measured = [v for v in view.verdicts if v.outcome == "win" and v.tier and v.effect is not None and view.is_kept(v)]
     measured = [v for v in measured if is_on_the_curve(view.contract(v), view.charter.scale)]
     if measured:
         best = max(measured, key=lambda v: -view.charter.metric.sign * (v.effect or 0.0))
         parts.append(f"best effect **{view.effect(best)}** ({best.experiment}, {view.tier(best)}: {view.change(best)})")
-    return "; ".join(parts) + "."
+    damage = view.book.damage()
+    warning = f"\n\n**{damage[:1].upper()}{damage[1:]}; `org results --check` says what is wrong.**" if damage else ""
+    return "; ".join(parts) + "." + warning
 
 
 def _kept(view: _View) -> str:
@@ -193,7 +229,21 @@ def _kept(view: _View) -> str:
             ]
         )
     note = "\n\n`reported`: the number is the code's own print, not the referee's." if _has_reported(kept) else ""
-    return _table(head, rows) + note
+    return table(head, rows) + note
+
+
+def _worth(view: _View) -> list[str]:
+    """What each head is worth against the base, measured: not the sum of what its moves claimed."""
+    stand: dict[str, list[str]] = {}
+    for program, row in view.book.heads.items():
+        stand.setdefault(str(row["commit"]), []).append(f"`{program}`")
+    lines = []
+    for commit, programs in stand.items():
+        row = next(row for row in view.book.heads.values() if row["commit"] == commit)
+        if (found := worth(view.book, row, view.charter.metric.sign)) is not None:
+            said = f"{found.effect:+.4f} ± {found.se:.4f} {view.charter.metric.name} against the base"
+            lines.append(f"- the head of {', '.join(programs)}, `{commit[:7]}`: {said}, n {found.n} fresh runs")
+    return lines
 
 
 def _heads(view: _View) -> str:
@@ -214,7 +264,7 @@ def _heads(view: _View) -> str:
     moved = {row.get("experiment") for row in view.heads}
     for verdict in view.verdicts:
         contract = view.contract(verdict)
-        if contract and not is_change(contract) and verdict.experiment not in moved:
+        if contract and not is_change(contract) and not contract.refutes and verdict.experiment not in moved:
             members = ", ".join(contract.members)
             what = (
                 f"{f'control ({contract.control})' if contract.control else 'stack'} {verdict.experiment} of {members}"
@@ -223,6 +273,8 @@ def _heads(view: _View) -> str:
                 what = f"re-test {verdict.experiment} of {contract.promotes} at {contract.scale}"
             lines.append(f"- {what}: {verdict.outcome}, {view.effect(verdict)}")
     lines += [f"- {line}" for line in _credits(view)]
+    if lines:
+        lines += _worth(view)
     return "\n".join(lines) or "No head moved."
 
 
@@ -240,7 +292,9 @@ def _credits(view: _View) -> list[str]:
 
 def _refuted(view: _View) -> str:
     rows = []
-    for verdict in sorted(view.verdicts, key=lambda v: v.experiment):
+    gone = {str(name) for row in view.heads for name in row.get("retracts") or ()}  # of this span, whenever it had won
+    older = [v for name in gone if (v := view.book.verdicts.get(name)) is not None and v not in view.verdicts]
+    for verdict in sorted([*view.verdicts, *older], key=lambda v: v.experiment):
         contract = view.contract(verdict)
         is_refuted = verdict.outcome in REFUTED or verdict.experiment in view.book.retracted
         if not is_refuted or not is_change(contract):
@@ -252,45 +306,39 @@ def _refuted(view: _View) -> str:
         predicted = f"{expect:+.4f}" if expect is not None else NOTHING
         seat = contract.seat if contract else "?"
         rows.append([view.change(verdict), view.outcome(verdict), predicted, measured, verdict.experiment, seat])
+    head = ["change", "outcome", "predicted", "measured", "experiment", "seat"]
+    return "\n\n".join([table(head, rows) if rows else "Nothing was refuted.", *_attacked(view)])
+
+
+def _attacked(view: _View) -> list[str]:
+    """What the wins came to that were attacked in this span, those that fell left out: they stand in the table."""
+    contracts = view.book.experiments
+    now = {c.refutes for v in view.verdicts if (c := view.contract(v)) is not None and c.refutes}
+    ended = standing.standings(contracts, view.book.verdicts) if now else {}
+    known = [
+        (name, one) for name, one in sorted(ended.items()) if name in now and one.outcome != "refuted" and one.said
+    ]
+    return ["Under attack: " + "; ".join(f"{name} {one.said}" for name, one in known) + "."] if known else []
+
+
+def _changed(view: _View) -> str:
+    """Edits of the org folder, the skills or the charter: what is compared from then on is another organisation."""
+    rows = [row for row in view.book.org if row.get("event") == "changed" and view.is_new(row.get("t"))]
+    named = [names for row in rows if isinstance(names := row.get("pages"), list | tuple)]
+    pages = list(dict.fromkeys(cell(str(name), 200) for names in named for name in names))
     if not rows:
-        return "Nothing was refuted."
-    return _table(["change", "outcome", "predicted", "measured", "experiment", "seat"], rows)
+        return ""
+    said = ", ".join(f"`{page}`" for page in pages[:20]) or "the org folder or the charter, while no office looked"
+    return f"Edited while the org ran, each seat told at its next turn: {said}."
 
 
-def _predictions(view: _View, sources: Mapping[str, str]) -> str:
+def _predictions(view: _View, sources: Mapping[str, predictions.Origin]) -> str:
     """Over the whole ledger: calibration needs more than one night."""
     found = predictions.scores(view.book.experiments, view.book.verdicts, sources)
     if not found:
         return "No prediction was scored yet."
     rows = [[s.by, cell(s.who, 60), str(s.n), predictions.signs(s), f"{s.error:.4f}"] for s in found]
-    return _table(["by", "who", "predictions", "sign right", "mean abs error"], rows)
-
-
-def _device_time(view: _View) -> str:
-    """Seconds that devices were held, by cause, and what they spent them on."""
-    held = progress.device_time(view.results, view.book.verdicts)
-    total = sum(held.values())
-    if not total:
-        return "No device was used."
-    causes = sorted((cause for cause in held if held[cause]), key=lambda cause: -held[cause])
-    rows = [[CAUSES[cause], f"{held[cause]:.0f}", f"{held[cause] / total:.0%}"] for cause in causes]
-    inside = {
-        name: sum((getattr(r, axis) or 0.0) * len(r.devices) for r in view.results)
-        for name, axis in (("training", "train_s"), ("compilation", "compile_s"), ("evaluation", "eval_s"))
-    }
-    rest = max(0.0, total - sum(inside.values()))
-    parts = [f"{name} {seconds / total:.0%}" for name, seconds in {**inside, "start and other": rest}.items()]
-    table = _table(["cause", "seconds held", "share"], [*rows, ["all", f"{total:.0f}", "100%"]])
-    return f"{table}\n\nOf all of it: {', '.join(parts)}.{_busy(view, total)}"
-
-
-def _busy(view: _View, total: float) -> str:
-    """Share of the time between the first start and the last end in which the devices that ran anything were held."""
-    starts = [datetime.fromisoformat(r.started) for r in view.results if r.started]
-    ends = [datetime.fromisoformat(r.ended) for r in view.results if r.ended]
-    devices = len({device for r in view.results for device in r.devices})
-    window = (max(ends) - min(starts)).total_seconds() * devices if starts and ends else 0.0
-    return f" {_count(devices, 'device')}, busy {min(1.0, total / window):.0%}." if window > 0 else ""
+    return table(["by", "who", "predictions", "sign right", "mean abs error"], rows)
 
 
 def _questions(words: Words, reader: Reader) -> str:
@@ -301,6 +349,16 @@ def _questions(words: Words, reader: Reader) -> str:
         lines.append(f"**{cell(letter.sender, 32)}**{mark}{about}, `{letter.id}`:\n\n{reader.read(quote(letter.body))}")
     lines += [f"**{cell(seat, 32)}** noted:\n\n{reader.read(quote(text))}" for seat, text in words.notes]
     return "\n\n".join(lines) or "None."
+
+
+def _post(post: Mapping[str, tokens.Sum]) -> str:
+    """Letters and tokens that each box received: what reading its mail cost a seat."""
+    names = [
+        *sorted((name for name in post if name != "human"), key=roster.by_name),
+        *(["human"] if "human" in post else []),
+    ]
+    rows = [[cell(name, 32), str(post[name].letters), str(post[name].tokens)] for name in names]
+    return table(["to", "letters", "tokens"], rows)
 
 
 def _next(words: Words, reader: Reader) -> str:
@@ -317,19 +375,48 @@ def _answers(words: Words, reader: Reader) -> str:
 # --- small things ------------------------------------------------------------------------------------------------
 
 
-def _from_events(home: Home, since: str | None) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """What each seat said it does next (its last plan), and the notes people typed into panes since the last page."""
+def _from_events(
+    home: Home, since: str | None
+) -> tuple[dict[str, str], list[tuple[str, str]], dict[str, breaches.Denials]]:
+    """What each seat said it does next (its last plan); the notes people typed into panes and the tool calls that were denied
+    since the last page."""
+    denied = {}
     plans: dict[str, str] = {}
     notes: list[tuple[str, str]] = []
     for seat in roster.members(home):
-        rows, _ = files.read_lines(home.seat(seat) / "events.jsonl")
+        rows = states.last_events(home, seat, EVENTS_READ)
+        if (found := breaches.denials(rows, since)) is not None:
+            denied[seat] = found
         for row in rows:
             text = str(row.get("text") or "").strip()
             if row.get("event") == "plan" and text:
                 plans[seat] = text
             elif row.get("event") == "note" and text and (since is None or str(row.get("t")) > since):
                 notes.append((seat, text))
-    return plans, notes
+    return plans, notes, denied
+
+
+def _bounded(home: Home, answers: Mapping[str, str], since: str | None) -> dict[str, str]:
+    """Each answer within ANSWER_TOKENS; one that is cut says so, and which letter holds the whole of it."""
+    found = {}
+    for seat, text in answers.items():
+        found[seat], size = tokens.cut(text, ANSWER_TOKENS)
+        if size > ANSWER_TOKENS or len(text) > ANSWER_SIZE:
+            letters = [one for one in mail.received(home, "human", since or breaches.ALL) if one.sender == seat]
+            whole = next((f"; `org inbox {one.id}` has the whole" for one in letters if one.body == text), "")
+            found[seat] = f"{found[seat][:ANSWER_SIZE].rstrip()} …\n\n(cut at {ANSWER_TOKENS} of {size} tokens{whole})"
+    return found
+
+
+def _there(path: Path) -> bytes:
+    """Today's page as it lies there. What is no page is moved aside, not waited for or written over."""
+    try:
+        return files.read_plain(path)
+    except FileNotFoundError:
+        return b""
+    except (BadInput, OSError):
+        files.move(path, path.with_name(f"{path.name}.torn-{times.stamp()}"))
+        return b""
 
 
 def _covered(home: Home, date: str) -> str | None:
@@ -337,7 +424,12 @@ def _covered(home: Home, date: str) -> str | None:
     if not home.standups.is_dir():
         return None
     for path in sorted(home.standups.glob("[0-9]*.md"), reverse=True):
-        match = SPAN.search(path.read_text(encoding="utf-8", errors="replace")) if path.stem < date else None
+        if path.stem >= date:
+            continue
+        try:
+            match = SPAN.search(files.read_plain(path).decode(errors="replace"))
+        except (BadInput, OSError):
+            continue  # no page
         if match:
             return match[2]
     return None
@@ -347,22 +439,9 @@ def _has_reported(verdicts: Iterable[Verdict]) -> bool:
     return any(verdict.trust == "reported" for verdict in verdicts)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _since(since: str | None) -> str:
     return f"Since {_clock(since)} UTC" if since else "Since the launch"
 
 
 def _clock(moment: str) -> str:
     return moment[:16].replace("T", " ")
-
-
-def _utc(moment: str) -> str:
-    when = datetime.fromisoformat(moment).astimezone(UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -214,7 +214,7 @@ class Campaign:
         if found is None:
             return None
         self.contracts[name], self.ideas_of[name] = contract, idea
-        self.verdicts[name] = plain_verdict(contract, found)
+        self.verdicts[name] = orgbench.verdict_of(contract, "win", found)
         return name
 
     def compare(self, contract: Contract, found: stats.Effect | None) -> None:
@@ -309,7 +309,8 @@ class Campaign:
     def _note(self, tree: Tree | str, seed: int, value: float, stage: str, commit: str) -> None:
         self.noise.add(tree, seed, value)
         if stage == "verify" or self.check:
-            self.results.append(result(commit, seed, value, stage))
+            hidden = value if stage == "verify" else None  # the referee scores both splits alike: a seed's luck is one
+            self.results.append(orgbench.result_of(commit, seed, stage, value, hidden))
 
     def contract(
         self, name: str, tree: Tree, seeds: tuple[int, ...], stage: str, members: tuple[str, ...] = ()
@@ -381,40 +382,3 @@ RULES: dict[str, type[Campaign]] = {"greedy": Greedy, "one-by-one": OneByOne, "o
 def name_of(tree: Tree) -> str:
     """A name for a tree, as a commit's: short, and the same for the same ideas."""
     return "+".join(map(str, sorted(tree))) or "base"
-
-
-def result(commit: str, seed: int, value: float, stage: str) -> RunResult:
-    """The line that such a run leaves in a ledger. The referee scores both splits alike: a seed's luck is one."""
-    return RunResult(
-        run=f"{commit}/s{seed}",
-        experiment="E0000",
-        arm="candidate",
-        seed=seed,
-        stage=stage,
-        status="ok",
-        commit=commit,
-        tree=commit,
-        scale="surrogate",
-        device="virtual0",
-        device_kind="virtual",
-        metric=value,
-        hidden=value if stage == "verify" else None,
-    )
-
-
-def plain_verdict(contract: Contract, found: stats.Effect) -> Verdict:
-    """A tentative win as `stack.members` reads it."""
-    return Verdict(
-        experiment=contract.experiment,
-        outcome="win",
-        tier="tentative",
-        claim=contract.claim,
-        effect=found.effect,
-        se=found.se,
-        z=found.z,
-        n=found.n,
-        matched_on=contract.matched,
-        trust="referee",
-        reasons=(),
-        runs=(),
-    )

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from org.bench.surrogate import BASELINE, Surrogate
-from org.evidence import judge
-from org.records import Charter, Contract, Metric, Scale, Stage, Verdict
+from org.evidence import judge, stats
+from org.records import Charter, Contract, Metric, RunResult, Scale, Stage, Verdict
 
 SEARCH_SEED, VERIFY_SEED = 1, 101
 MAX_ROUNDS = 100
@@ -173,3 +173,42 @@ def table(
                 }
             )
     return rows
+
+
+def result_of(
+    name: str, seed: int, stage: str, value: float | None, hidden: float | None, is_caught: bool = False
+) -> RunResult:
+    """The line that a run of the tree `name` leaves for the judge."""
+    return RunResult(
+        run=f"{name}/s{seed}",
+        experiment="E0000",
+        arm="candidate",
+        seed=seed,
+        stage=stage,
+        status="invalid" if is_caught else "crash" if value is None else "ok",
+        commit=name,
+        tree=name,
+        scale="surrogate",
+        device="virtual0",
+        device_kind="virtual",
+        metric=value,
+        hidden=hidden,
+    )
+
+
+def verdict_of(contract: Contract, outcome: str, found: stats.Effect | None) -> Verdict:
+    """A search's verdict as `evidence.stack` reads it."""
+    return Verdict(
+        experiment=contract.experiment,
+        outcome=outcome,  # type: ignore[arg-type]
+        tier="tentative" if outcome == "win" else None,
+        claim=contract.claim,
+        effect=found.effect if found else None,
+        se=found.se if found else None,
+        z=found.z if found else None,
+        n=found.n if found else 0,
+        matched_on=contract.matched,
+        trust="referee",
+        reasons=(),
+        runs=(),
+    )

@@ -95,6 +95,7 @@ def test_a_head_that_a_null_rode_into_is_rid_of_it() -> None:
     assert done.head == frozenset({0, 1})
 
 
+@pytest.mark.slow  # two seconds of histories
 def test_the_targets_hold_on_a_small_sample() -> None:
     """One scenario, few campaigns; `org bench stats --campaigns 40` is the real table."""
     greedy, single, ours = ruletable.table(5, 3, [TYPICAL])

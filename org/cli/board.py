@@ -4,11 +4,14 @@ tables give up columns and rows before they wrap. Reads no file and keeps nothin
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from org import times
 from org.files import printable
+from org.team import caps, clock
+from org.team.borders import said
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -22,6 +25,8 @@ STATE_STYLES = {
     "waiting-for-run": "steel_blue1",
     "asking": "bold orange1",
     "held": "plum2",
+    "limited": "dark_goldenrod",
+    "stuck": "bold dark_orange",
     "gone": "bold red",
     "person": "grey78",
 }
@@ -106,14 +111,14 @@ def _head(shot: Mapping[str, Any], width: int) -> list[RenderableType]:
 def _when(org: Mapping[str, Any]) -> list[str]:
     """`up 12 min`, and how much of the budget is used."""
     words = []
-    now = datetime.now(UTC)
-    if org.get("since"):
-        words.append(f"up {_span((now - datetime.fromisoformat(org['since'])).total_seconds())}")
+    now = time.time()
+    since = times.seconds(org.get("since"))
+    if since is not None:
+        words.append(f"up {times.span(now - since)}")
     budget = org.get("budget") or {}
     if budget.get("seconds"):
-        begun = budget.get("from")
-        used = (now - datetime.fromisoformat(begun)).total_seconds() if begun else 0.0
-        words.append(f"budget {_span(min(used, budget['seconds']))} of {_span(budget['seconds'])}")
+        used = min(clock.used_s(org, now) or 0.0, budget["seconds"])
+        words.append(f"budget {times.span(used)} of {times.span(budget['seconds'])}")
     elif budget.get("runs"):
         words.append(f"budget {budget['runs']} runs")
     if org["phase"] not in ("open", "running"):
@@ -122,17 +127,21 @@ def _when(org: Mapping[str, Any]) -> list[str]:
 
 
 def _seats(rows: Sequence[Mapping[str, Any]], limit: int, is_small: bool) -> Table:
-    table = _table("seat", "state", "program", "experiment", *([] if is_small else ["device", "backend", "mail"]))
+    used = {row["name"]: caps.used_words(row.get("usage")) for row in rows}
+    has_use = any(used.values()) and not is_small
+    more = [] if is_small else ["device", "backend", *(["used"] if has_use else []), "mail"]
+    table = _table("seat", "state", "program", "experiment", *more)
     shown = list(rows)
     if len(rows) > limit:  # those who need a person first, then as they come
-        urgent = {"asking": 0, "gone": 1, "held": 2}
-        shown = sorted(rows, key=lambda row: urgent.get(str(row["state"]), 3))[: max(1, limit)]
+        urgent = {"asking": 0, "gone": 1, "stuck": 2, "limited": 3, "held": 4}
+        shown = sorted(rows, key=lambda row: urgent.get(str(row["state"]), 5))[: max(1, limit)]
     for row in shown:
-        state = _line(row["state"], STATE_STYLES.get(row["state"], ""))
+        state = _line(printable(said(row), 48), STATE_STYLES.get(row["state"], ""))
         cells = [_line(row["name"], "bold"), state, _line(row["program"]), _line(row["experiment"] or "")]
         if not is_small:
             mail = _line(f"{row['mail_waiting']}" if row["mail_waiting"] else "", "orange1")
-            cells += [_line(row["device"] or ""), _line(row["backend"][:16], "grey62"), mail]
+            cells += [_line(row["device"] or ""), _line(row["backend"][:16], "grey62")]
+            cells += [*([_line(used[row["name"]], "grey62")] if has_use else []), mail]
         table.add_row(*cells)
     return table
 
@@ -184,9 +193,3 @@ def _line(text: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(" ".join(printable(text).split()), style=style, no_wrap=True, overflow="ellipsis")
-
-
-def _span(seconds: float) -> str:
-    if seconds < 100:
-        return f"{max(0.0, seconds):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

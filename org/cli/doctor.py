@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from org.cli import view
 from org.cli.verb import Call, as_json, pass_call, print_json, say, verb
 from org.errors import OrgError
+from org.files import printable
 from org.home import Home
 
 Finding = tuple[str, bool, str]  # what, is it well, one line
@@ -42,12 +45,35 @@ def checks(home: Home) -> Iterator[Finding]:
         ("code", lambda: _code(home)),
         ("intents", lambda: _intents(home)),
         ("org folders", lambda: _folders(home)),
+        ("prices", lambda: _prices(home)),
     )
     yield from _named(
         ("devices", lambda: _devices(home)), ("torch", lambda: _torch(home)), ("disk", lambda: _disk(home))
     )
     yield from _named(("isolation", _isolation))
+    yield from _programs(home)
     yield from _named(("record", lambda: _record(home)), ("mail", lambda: _mail(home)))
+
+
+def _programs(home: Home) -> Iterator[Finding]:
+    """The agent programs, built in and described: none of them has to be installed, but a description has to be sound."""
+    from org.agents import pins, versions
+
+    built_in = [(pin.program, functools.partial(versions.of_pin, pin)) for pin in pins.PINS]
+    described = [(path.stem, functools.partial(_described, path)) for path in sorted(home.backends.glob("*.yaml"))]
+    with ThreadPoolExecutor(4) as pool:  # each takes up to seconds to say its version
+        asked = [(f"agent {printable(name, 40)}", pool.submit(how)) for name, how in (*built_in, *described)]
+        yield from _named(*((what, answer.result) for what, answer in asked))
+
+
+def _described(path: Path) -> str:
+    from org import backendschema
+    from org.agents import versions
+
+    row = backendschema.backend(path)
+    how = f"install it with `{row['install']}`" if row["install"] else f"see {path}"
+    argv = row["version"] or [row["argv"][0], "--version"]
+    return versions.told(argv, row["tested"], f"{argv[0]} is not installed; {how}")
 
 
 def _isolation() -> str:
@@ -63,7 +89,7 @@ def _named(*rows: tuple[str, Callable[[], str]]) -> Iterator[Finding]:
     for what, check in rows:
         try:
             yield what, True, check()
-        except OrgError as error:
+        except (OrgError, OSError) as error:  # a folder where a file belongs is wrong; the other rows are still wanted
             yield what, False, " ".join(str(error).split())
 
 
@@ -105,18 +131,37 @@ def _intents(home: Home) -> str:
     return f"{len(mine)}, each found in the code"
 
 
+def _prices(home: Home) -> str:
+    from org.agents import prices
+
+    count = prices.check(home)
+    return f"{count} in {prices.lines_of(home)}, before those of org" if count else "those of org"
+
+
 def _folders(home: Home) -> str:
     from org import schema
-    from org.team import processes
+    from org.team import pages, roster
 
     parent = home.org_folder("x").parent
     names = sorted(p.name for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
     if not names:
         raise OrgError(f"{parent} has no org folder; `org launch` needs one")
     for name in names:
-        schema.org_folder(home.org_folder(name))
-        processes.load(home.org_folder(name))
+        folder = schema.org_folder(home.org_folder(name))
+        for seat in folder["seats"]:
+            _backend(home, name, seat["backend"])
+        pages.check(home.org_folder(name), roster.names(folder))
     return ", ".join(names)
+
+
+def _backend(home: Home, folder: str, spec: str | None) -> None:
+    """Raises OrgError when an org folder seats a program that nobody knows."""
+    from org.agents import base, described
+
+    try:
+        base.kind(spec or "offline", described.names(home))
+    except OrgError as error:
+        raise OrgError(f"{home.org_folder(folder) / 'org.yaml'}: {error}") from None
 
 
 def _devices(home: Home) -> str:
@@ -144,12 +189,14 @@ def _disk(home: Home) -> str:
 
 
 def _size(folder: Path) -> int:
-    return sum(
-        (Path(parent) / name).lstat().st_size
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if (Path(parent) / name).exists()
-    )
+    return sum(_bytes(Path(parent) / name) for parent, _, names in os.walk(folder) for name in names)
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0  # an organisation that runs replaces its files all the time
 
 
 def _record(home: Home) -> str:

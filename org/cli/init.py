@@ -18,6 +18,7 @@ from org.cli.tasks import INSTALLATION
 from org.cli.verb import as_json, print_json, say, verb
 from org.errors import BadInput, OrgError
 from org.home import Home
+from org.words import counted
 
 PARTS = ("prompts", "comms", "worktrees")
 
@@ -43,6 +44,7 @@ PARTS = ("prompts", "comms", "worktrees")
 @click.option("--editable", multiple=True, metavar="GLOB", help="What research may change. [train.py]")
 @click.option("--frozen", multiple=True, metavar="GLOB", help="What it may never change.")
 @click.option("--task", metavar="NAME|FILE", help="What to work on: a folder of prompts/tasks/, or a charter file.")
+@click.option("--wiki", "wiki", metavar="FROM", help="Begin with the wiki of another home, or with a folder of pages.")
 @as_json
 def init(
     folder: str,
@@ -52,11 +54,16 @@ def init(
     editable: tuple[str, ...],
     frozen: tuple[str, ...],
     task: str | None,
+    wiki: str | None,
     is_json: bool,
 ) -> None:
     """Make a home in DIR: prompts/ (what people write), comms/ (what the org knows), worktrees/ (what agents write)."""
     root = Path(folder).expanduser().resolve()
     check_room(root)
+    if wiki is not None:
+        check_wiki(wiki)
+    if code is not None:
+        check_apart(root, source(code))
     derived = [name for name, given in (("--command", command), ("--metric", metric), ("--editable", editable), ("--frozen", frozen)) if given]  # fmt: skip
     if derived and not code:
         raise BadInput(f"{derived[0]} describes code of your own; name it with --code PATH")
@@ -71,11 +78,13 @@ def init(
         text = derive(source(code), command or "python train.py", metric or "val_bpb:lower", editable, frozen)
     else:
         text = from_file(INSTALLATION / "prompts" / "charter.yaml", None)
-    make(root, text, with_all=code is None, task=ready_made.name if ready_made else None)
+    brought = make(root, text, with_all=code is None, task=ready_made.name if ready_made else None, wiki=wiki)
     if is_json:
-        print_json({"home": str(root)})
+        print_json({"home": str(root), **({"wiki": brought} if wiki is not None else {})})
     else:
         say(f"{root}: {', '.join(f'{part}/' for part in PARTS)}")
+        if wiki is not None:
+            say(f"{counted(brought, 'wiki page')} brought from {wiki}")
         say(f"read {Home(root).charter}, then: org --home {shlex.quote(str(root))} launch --chief 1 --juniors 8")
 
 
@@ -90,6 +99,19 @@ def check_room(root: Path) -> None:
         place = root / part
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise BadInput(f"{place} is there and not empty; name another folder")
+
+
+def check_wiki(named: str) -> None:
+    """Raises BadInput when there is no wiki to begin with."""
+    from org.team import heritage
+
+    heritage.source(named)
+
+
+def check_apart(root: Path, code: Path) -> None:
+    """Raises BadInput when the home would be a part of the code that it researches."""
+    if root.is_relative_to(code):
+        raise BadInput(f"{root} lies in the code {code}; name a folder outside of it, such as {code}-org")
 
 
 def source(code: str) -> Path:
@@ -161,9 +183,9 @@ def metric_of(text: str) -> dict[str, Any]:
     return found if span == [None, None] else {**found, "range": span}
 
 
-def make(root: Path, charter_text: str, with_all: bool, task: str | None = None) -> None:
+def make(root: Path, charter_text: str, with_all: bool, task: str | None = None, wiki: str | None = None) -> int:
     """Check the charter against the code in a place of its own, then bring the whole home into place at once. task: the
-    ready-made one it begins with."""
+    ready-made one it begins with. wiki: whose pages it begins with; returns how many those are."""
     with tempfile.TemporaryDirectory(prefix="org-init-") as staging:
         try:
             if task:
@@ -180,14 +202,16 @@ def make(root: Path, charter_text: str, with_all: bool, task: str | None = None)
         raise BadInput(f"{root} cannot be made: {error.strerror}; name a place you may write to") from None
     try:
         _fill(Home(staged), charter_text, with_all, task)
+        brought = _bring(Home(staged), wiki) if wiki is not None else 0
         staged.chmod(0o755)
         if not root.exists():
             staged.rename(root)
-            return
+            return brought
         for part in reversed(PARTS):  # prompts/ last: its charter makes the folder a home
             if (root / part).is_dir():
                 (root / part).rmdir()
             (staged / part).rename(root / part)
+        return brought
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
@@ -209,12 +233,20 @@ def _check_task(name: str) -> None:
     record.read_code(there, charter.from_plain(schema.charter(there.charter)))
 
 
+def _bring(home: Home, wiki: str) -> int:
+    from org.team import heritage
+
+    return len(heritage.bring(home, heritage.source(wiki)))
+
+
 def _fill(home: Home, text: str, with_all: bool, task: str | None) -> None:
     ours = INSTALLATION / "prompts"
     if with_all and ours.is_dir():
         tasks.copy(ours, home.prompts)
-    elif (ours / "orgs").is_dir():
-        tasks.copy(ours / "orgs", home.prompts / "orgs")
+    else:
+        for part in ("orgs", "skills", "backends"):
+            if (ours / part).is_dir():
+                tasks.copy(ours / part, home.prompts / part)
     files.replace(home.charter, text)
     if task:
         files.replace(home.task_file, f"{task}\n")

@@ -10,8 +10,8 @@ import click
 from org.cli.verb import Call, as_json, pass_call, print_json, say, verb
 
 if TYPE_CHECKING:
+    from org.lab.book import Book
     from org.lab.land import Landing
-    from org.lab.ledger import Book
     from org.records import Charter
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import replace
@@ -38,12 +39,17 @@ INSTALL = {
 @click.option("--chief", type=Count(0, 8), help="How many chiefs; with 0 every junior is on its own.")
 @click.option("--juniors", type=Count(1, 64), help="How many juniors.")
 @click.option(
-    "--agents", metavar="SPEC", help="offline, claude:4,codex:4, or cmd:'…'; default: what the org folder says."
+    "--agents",
+    metavar="SPEC",
+    help="offline, claude:4,codex:4, claude=MODEL:4, anthropic:MODEL, openai:MODEL:4, a name of prompts/backends/, or "
+    "cmd:'…'; default: what the org folder says.",
 )
 @click.option("--org", "folder", metavar="NAME", help="The org folder under prompts/orgs/.")
-@click.option("--task", metavar="NAME|FILE", help="What to work on: a folder of prompts/tasks/, or a charter file.")
+@click.option("--task", metavar="NAME|FILE", help="A folder of prompts/tasks/; a charter file must be this home's own.")
 @click.option("--devices", metavar="SPEC", help="auto, cpu:N, or GPU numbers such as 0,1.")
 @click.option("--budget", metavar="B", help="How long: 90s, 5m, 2h, or 100runs. Default: until `org stop`.")
+@click.option("--max-usd", metavar="X", help="Stop when the seats' models have cost so many dollars since this launch.")
+@click.option("--max-tokens", metavar="N", help="The same for tokens, sent and answered: 500000, 500k, 2M.")
 @click.option("--dry-run", is_flag=True, help="Print every worktree, branch, pane and device; make nothing.")
 @click.option("--detach", is_flag=True, help="Return when every seat is ready.")
 @click.option("--watch", is_flag=True, help="Print progress lines on a terminal too, instead of attaching.")
@@ -58,6 +64,8 @@ def launch(
     task: str | None,
     devices: str | None,
     budget: str | None,
+    max_usd: str | None,
+    max_tokens: str | None,
     dry_run: bool,
     detach: bool,
     watch: bool,
@@ -65,21 +73,31 @@ def launch(
 ) -> None:
     """Start the organisation, or bring back what is missing of it; safe to repeat. On a terminal it attaches, else it
     prints progress until the budget ends."""
-    from org.agents.base import parse_agents
-    from org.team import roster
+    from org.agents import base, described
+    from org.team import caps, roster
 
+    cap = caps.Cap(
+        max_usd=caps.parse_usd(max_usd) if max_usd is not None else None,
+        max_tokens=caps.parse_tokens(max_tokens) if max_tokens is not None else None,
+    )
     options = roster.Options(
         chief=chief,
         juniors=juniors,
-        agents=parse_agents(agents) if agents is not None else None,
+        agents=base.parse_agents(agents, described.names(call.home)) if agents is not None else None,
         org=check_id(folder, "org folder") if folder is not None else None,
         devices=devices,
         budget=roster.parse_budget(budget) if budget is not None else None,
+        cap=cap or None,
     )
     home = call.home
     folder_of_task = tasks.find(task, home) if task is not None else None
     if task is not None and folder_of_task is None:
         same_task(home, task)
+    quiet = (lambda line: None) if is_json else say
+    if not dry_run and home.org_file.is_file():
+        from org.team import launch as launches
+
+        launches.mend(home, quiet)
     plan = make_plan(home, options, folder_of_task)
     if dry_run:
         return _print_plan(plan, is_json)
@@ -87,7 +105,7 @@ def launch(
         tasks.adopt(home, folder_of_task)
     from org.team import launch as launches
 
-    launches.launch(home, plan, (lambda line: None) if is_json else say)
+    launches.launch(home, plan, quiet)
     if is_json:
         return print_json({"home": str(home.root), "seats": [seat.to_dict() for seat in plan.seats]})
     say(f"attach with `{_command(home, 'attach')}`, end it with `{_command(home, 'stop')}`")
@@ -111,7 +129,7 @@ def make_plan(home: Home, options: Options, task: Path | None = None) -> Plan:
     from org import charter as charters
     from org import schema
     from org.lab import record
-    from org.team import roster, seats
+    from org.team import pages, roster, seats
     from org.world import devices
 
     # one that is not copied here yet is looked at where it is
@@ -123,11 +141,13 @@ def make_plan(home: Home, options: Options, task: Path | None = None) -> Plan:
         known = ", ".join(sorted(p.name for p in home.org_folder("x").parent.glob("*/"))) or "none"
         raise BadInput(f"{home.org_folder(name)} is missing; org folders here: {known}")
     folder = schema.org_folder(home.org_folder(name))
-    there = [d.name for d in devices.discover(options.devices or previous.get("devices_spec") or "auto")]
+    spec = options.devices if options.devices is not None else previous.get("devices_spec") or "auto"
+    there = [d.name for d in devices.discover(spec)]
     need_tools(charter)
     if not (home.record / "HEAD").is_file():
         record.read_code(source, charter)
     plan = roster.plan(home, charter, folder, options, seats.all_seats(home), there, previous)
+    pages.check(home.org_folder(name), [*roster.names(folder), *(seat.name for seat in plan.seats)])
     need_programs(home, plan)
     return plan
 
@@ -144,20 +164,27 @@ def need_tools(charter: Charter) -> None:
 
 
 def need_programs(home: Home, plan: Plan) -> None:
-    """Raises MissingTool when a seat's own program, such as claude, is not installed. Writes nothing."""
-    from org.agents import base
+    """Raises MissingTool when a seat's own program, such as claude, is not installed, BadInput when its prices are not in
+    the form. Writes nothing."""
+    from org.agents import base, described, prices
     from org.records import Seat
 
+    names = described.names(home)
+    if any(base.kind(seat.backend, names) in base.PRICED for seat in plan.seats):
+        prices.check(home)
     for seat in {seat.backend: seat for seat in plan.seats}.values():
         page = home.org_folder(plan.org) / "roles" / f"{seat.role}.md"
-        base.backend(seat.backend).plan(home, Seat.from_dict({**seat.to_dict(), "created": ""}), page)
+        base.backend(seat.backend, home).plan(home, Seat.from_dict({**seat.to_dict(), "created": ""}), page)
 
 
 def same_task(home: Home, task: str) -> None:
     """`--task` names the charter this home has; another one belongs into a home of its own."""
     row = files.parse_yaml(_text(task), task)
     if row != files.read_yaml(home.charter):
-        raise BadInput(f"{home.root} has another charter than {task}; make a home for it: org init DIR --task {task}")
+        raise BadInput(
+            f"a home works on the charter it was made with, and {task} is another than {home.charter}; "
+            f"make a home for it: `org init DIR --task {shlex.quote(task)}`"
+        )
 
 
 def _text(path: str) -> str:
@@ -192,7 +219,7 @@ def _print_plan(plan: Plan, is_json: bool) -> None:
 @pass_call
 def attach(call: Call, seat: str | None) -> None:
     """Show the running organisation in this terminal; leave with Ctrl-b d, nothing stops. With SEAT: on its pane."""
-    _attach(call.home, seat)
+    _attach(call.home, check_id(seat, "seat") if seat is not None else None)
 
 
 def _attach(home: Home, seat: str | None) -> None:
@@ -207,13 +234,16 @@ def _attach(home: Home, seat: str | None) -> None:
     os.execvp(argv[0], argv)
 
 
-@verb("stop", "org stop", "org stop j4", "org stop --clean")
+@verb("stop", "org stop", "org stop j4", "org stop --clean", "org stop j4 --clean --aside")
 @click.argument("seat", required=False)
-@click.option("--clean", is_flag=True, help="Also remove the seats' worktrees; branches and the record stay.")
+@click.option("--clean", is_flag=True, help="Also remove worktrees that hold nothing but what commits have.")
+@click.option("--aside", is_flag=True, help="With --clean: move what they hold to comms/seats/<seat>/saved-… first.")
 @pass_call
-def stop(call: Call, seat: str | None, clean: bool) -> None:
+def stop(call: Call, seat: str | None, clean: bool, aside: bool) -> None:
     """End every process of the organisation, or one seat's. Nothing is lost: `org launch` brings it back."""
-    options = _stop_options(call.home, seat, clean)
+    if aside and not clean:
+        raise BadInput("--aside says what --clean does with work; give both: `org stop --clean --aside`")
+    options = {**_stop_options(call.home, seat, clean), "aside": aside}
     from org.team import launch as launches
 
     launches.stop(call.home, say, **options)
@@ -228,8 +258,6 @@ def _stop_options(home: Home, seat: str | None, clean: bool) -> dict[str, Any]:
 
 def _command(home: Home, words: str) -> str:
     """A command line that works from where the person is."""
-    import shlex
-
     here = Path.cwd().resolve()
     own = Path(sys.executable).parent / "org"
     if shutil.which("org") is not None or not own.is_file():

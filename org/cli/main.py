@@ -28,6 +28,10 @@ VERBS = {
     "seat": ("seats", "make or move a seat: a worktree for a person or a script"),
     "run": ("run", "file what stands in the worktree as an experiment, and measure it"),
     "verify": ("run", "measure a tentative win again, on fresh seeds"),
+    "refute": (
+        "refute",
+        "try to break a tentative win: fresh seeds, matched budget, without a part, re-tuned baseline",
+    ),
     "stack": ("run", "verify the tentative wins of a program together"),
     "land": ("land", "bring a program's verified work back as a branch of your own repository"),
     "promote": ("promote", "measure what won again at another scale; what does not carry is retracted"),
@@ -40,7 +44,8 @@ VERBS = {
     "plot": ("standup", "draw the progress: SVG and PNG"),
     "audit": ("standup", "hold the numbers of a text against the ledger"),
     "brief": ("standup", "a short page to start or resume a seat's work with"),
-    "bench": ("bench", "what the rules of evidence keep and cost, on planted truth"),
+    "bench": ("bench", "how fast orgs make verified progress, on planted truth"),
+    "compare": ("compare", "several orgs side by side, ranked only where intervals keep apart"),
     "doctor": ("doctor", "check tools, charter, record; say what was mended"),
     "office": ("office", ""),  # what `org launch` runs in its own window; not for people
 }

@@ -17,7 +17,7 @@ from org.lab.tally import tally
 from org.records import Charter, Contract, RunResult, Verdict
 
 if TYPE_CHECKING:
-    from org.lab.ledger import Book
+    from org.lab.book import Book
 
 INK, MUTED, GREY, GREEN, GOLD, RED = "#1f2328", "#6e7781", "#b6bcc4", "#2da44e", "#d4a017", "#cf222e"
 LABEL_LENGTH = 44

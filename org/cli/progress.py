@@ -49,7 +49,9 @@ def follow(home: Home, say: Callable[[str], None]) -> None:
 def is_over(home: Home) -> str:
     """A sentence when the budget has ended and everything that follows from it is done, else nothing."""
     facts = files.read_json(home.org_file) or {}
-    return "the budget has ended" if facts.get("ended") else ""
+    from org.team import costs
+
+    return (costs.reason(facts) or "the budget has ended") if facts.get("ended") else ""
 
 
 def sentence(book: Any, row: dict[str, Any], metric: str) -> str:
@@ -67,6 +69,8 @@ def sentence(book: Any, row: dict[str, Any], metric: str) -> str:
             colour = view.OUTCOME_COLOURS.get(verdict.outcome)
             said = view.paint(f"{verdict.experiment} {view.outcome(verdict)} {view.effect(verdict)}", colour)
             return f"{said}: {change}"
+        case "head" if row.get("follows"):
+            return f"program {row.get('program')} goes with {row['follows']} to {str(row.get('commit'))[:7]}"
         case "head" if row.get("retracts"):
             return f"{', '.join(row['retracts'])} retracted: {view.cut(str(row.get('why')), 200)}"
         case "head":

@@ -17,7 +17,11 @@ HEAD = ("experiment", "verdict", "effect ± se", "z", "n", "program", "seat", "c
 @verb("results", "org results", "org results --csv", "org results --predictions", "org results --check --json")
 @click.option("--check", is_flag=True, help="Compare ledger, record and result files; exit 1 when they disagree.")
 @click.option("--csv", "is_csv", is_flag=True, help="As CSV.")
-@click.option("--predictions", is_flag=True, help="How good predictions were, by seat, backend and idea source.")
+@click.option(
+    "--predictions",
+    is_flag=True,
+    help="How good predictions were, by seat, backend, and author and source of ideas; and who refuted what.",
+)
 @click.option("--kept", is_flag=True, help="Only what was kept: wins, and changes shown to do no harm.")
 @as_json
 @pass_call
@@ -71,8 +75,9 @@ def _summary(book: Any) -> str:
 def rows(book: Any) -> list[dict[str, Any]]:
     """The rows of `--json`: every experiment, oldest first; one without a verdict has null."""
     from org.cli.run import verdict_row
-    from org.evidence import ladder, stack
+    from org.evidence import ladder, stack, standing
 
+    ended = standing.standings(book.experiments, book.verdicts)
     credits = stack.credits(book.moves)
     retests = ladder.retests(book.experiments, book.verdicts)
     return [
@@ -85,12 +90,17 @@ def rows(book: Any) -> list[dict[str, Any]]:
             "claim": contract.claim,
             "control": contract.control or None,
             "expect": contract.expect,
+            "idea": contract.idea,
             "knobs": [{"name": knob.name, "old": knob.old, "new": knob.new} for knob in contract.knobs],
             "verdict": verdict_row(book.verdicts.get(name)),
             "stage": contract.stage,
             "members": list(contract.members),
             "credit": _credit_row(credits.get(name)),
             "promotes": contract.promotes,
+            "refutes": contract.refutes,
+            "attack": contract.attack or None,
+            "refutation": ended[name].to_dict() if name in ended else None,
+            "withstood": ended[name].said if name in ended else "",
             "scale": contract.scale,
             "retests": [
                 {"experiment": r.experiment, "scale": r.scale, "state": r.state} for r in retests.get(name, ())
@@ -121,6 +131,7 @@ def _line(row: dict[str, Any], scale: str = "") -> list[str]:
         marks.append(CREDITS[row["credit"]["outcome"]].format(row["credit"]["experiment"]))
     is_out = any(test["state"] == "fell" for test in row["retests"])
     marks += [*row["on_the_ladder"], *([] if is_out else [f"owes {scale}" for scale in row["owes"]])]
+    marks += [row["withstood"]] if row["withstood"] and not row["retracted"] else []
     marks += [f"at {row['scale']}"] if scale and row["scale"] != scale else []
     said = verdict.get("outcome", "open") + (f" ({', '.join(marks)})" if marks else "")
     effect, se, z = verdict.get("effect"), verdict.get("se"), verdict.get("z")
@@ -140,7 +151,7 @@ def _print_csv(shown: list[dict[str, Any]]) -> None:
     fields = ("outcome", "tier", "effect", "se", "z", "n", "matched_on", "trust")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     firsts = ["experiment", "program", "seat", "commit", "claim", "expect"]
-    lasts = ["description", "stage", "scale", "control", "retracted", "promotes"]
+    lasts = ["description", "stage", "scale", "control", "retracted", "promotes", "refutes", "attack"]
     writer.writerow([*firsts, *fields, *lasts])
     for row in shown:
         verdict = row["verdict"] or {}
@@ -150,18 +161,24 @@ def _print_csv(shown: list[dict[str, Any]]) -> None:
 
 
 def _predictions(home: Home, book: Any, is_json: bool) -> None:
-    from org.evidence import predictions
+    from org.evidence import predictions, standing
     from org.files import printable
     from org.team import ideas
 
-    found = predictions.scores(book.experiments, book.verdicts, ideas.sources(home))
+    found = predictions.scores(book.experiments, book.verdicts, ideas.origins(home))
+    attacks = standing.scores(book.experiments, book.verdicts, standing.fell(book.experiments, book.verdicts))
     if is_json:
-        print_json([score.to_dict() for score in found])
-    elif not found:
+        print_json([score.to_dict() for score in found] + [{"by": "attacks", **s.to_dict()} for s in attacks])
+        return
+    if not found:
         say("no prediction was scored yet; `org run --expect X` makes one")
     else:
         lines = [[s.by, printable(s.who, 60), str(s.n), predictions.signs(s), f"{s.error:.4f}"] for s in found]
         say(view.table(("by", "who", "n", "sign right", "mean abs error"), lines))
+    if attacks:
+        cells = [[printable(s.who, 60), *map(str, (s.tried, s.found, s.confirmed, s.missed))] for s in attacks]
+        say("\nattacks on tentative wins")
+        say(view.table(("who", "tried", "refuted", "stand", "of which fell later"), cells))
 
 
 def _check(problems: list[dict[str, Any]], lines: int, is_json: bool) -> int | None:

@@ -81,9 +81,8 @@ def run(
             print_json({"experiment": None, "violations": rows, "verdict": None, "runs": []})
         else:
             for violation in refusal.violations:
-                say(
-                    f"{violation.path or seat.name}{f':{violation.line}' if violation.line else ''}: {violation.message}"
-                )
+                place = f"{violation.path or seat.name}{f':{violation.line}' if violation.line else ''}"
+                say(f"{place}: [{violation.rule}] {violation.message}")
         raise
     if dry:
         _print_dry(contract, is_json)

@@ -55,7 +55,7 @@ def scratch(home: Home, seat: Seat, argv: Sequence[str], is_json: bool, limit_s:
     reader = threading.Thread(target=_follow, args=(log, shown, (lambda line: None) if is_json else say))
     reader.start()
     try:
-        ended = keeper.run(command, environment, Path(seat.worktree), log, limit_s)
+        ended = keeper.ask(command, environment, Path(seat.worktree), log, limit_s).answer()
     except guard.GuardLost:
         process.end_tree(os.getpid(), grace_s=0.0)  # not by the marker: another run may have the device by now
         raise

@@ -9,7 +9,8 @@ import click
 from org import files
 from org.cli.verb import Call, as_json, pass_call, print_json, say, verb
 from org.errors import BadInput, did_you_mean
-from org.home import RESERVED_SEATS, check_id
+from org.home import RESERVED_SEATS, Home, check_id
+from org.words import counted
 
 
 @verb("seat", "org seat me", "org seat j1 --program optimizer", "org seat me --sync --json")
@@ -19,8 +20,8 @@ from org.home import RESERVED_SEATS, check_id
 @as_json
 @pass_call
 def seat(call: Call, name: str, program: str | None, sync: bool, is_json: bool) -> None:
-    """Make a seat with a worktree of its own, or move it to another program. Prints the worktree to cd into, and where a copy
-    of what was not filed is."""
+    """Make a seat with a worktree of its own, or move it to another program. Prints the worktree to cd into, and where
+    what was not filed was moved to."""
     from org.team import seats
 
     home = call.home
@@ -49,19 +50,38 @@ def seat(call: Call, name: str, program: str | None, sync: bool, is_json: bool) 
         say(f"cd {shlex.quote(found.worktree)}")
 
 
-@verb("hold", "org hold j3", "org hold j3 --off")
-@click.argument("name")
+@verb("hold", "org hold j3", "org hold all", "org hold junior --off")
+@click.argument("name", metavar="SEAT|ROLE|all")
 @click.option("--off", is_flag=True, help="Let go again.")
 @pass_call
 def hold(call: Call, name: str, off: bool) -> None:
-    """Not a byte is typed into a held seat's pane; its mail waits and its border says so."""
+    """Not a byte is typed into a held seat's pane; its mail waits and its border says so. A role or `all`: every seat that
+    is here."""
+    from org.team import mail
+
     home = call.home
-    if not home.seat_file(check_id(name, "seat")).is_file():
-        known = sorted(p.parent.name for p in home.seats.glob("*/seat.json"))
+    for seat in _held_by(home, name):
+        mark, count = home.held(seat), mail.waiting(home, seat)
+        letters = counted(count, "letter", one="a")
+        if off:
+            was = mark.exists()
+            mark.unlink(missing_ok=True)
+            then = f"; {letters} will be delivered" if count else ""
+            say(f"{seat} is {'no longer held' if was else 'not held'}{then}")
+        else:
+            if not mark.exists():  # held twice is held since the first time
+                files.replace(mark, files.utc_now() + "\n")
+            then = f"; {letters} wait{'s' if count == 1 else ''}" if count else ""
+            say(f"{seat} is held{then}; let go with `org hold {seat} --off`")
+
+
+def _held_by(home: Home, name: str) -> list[str]:
+    """The seats that NAME stands for: the seat, else those of the role, or all that are here."""
+    from org.team import roster
+
+    found = roster.named(home, check_id(name, "seat"))
+    if not found:
+        members = roster.members(home)
+        known = [*members, *sorted(set(members.values())), "all"] if members else []
         raise BadInput(f"there is no seat '{name}'{did_you_mean(name, known)}; seats: {', '.join(known) or 'none yet'}")
-    mark = home.held(name)
-    if off:
-        mark.unlink(missing_ok=True)
-    else:
-        files.replace(mark, files.utc_now() + "\n")
-    say(f"{name} is {'no longer held' if off else 'held; let go with `org hold ' + name + ' --off`'}")
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,23 +12,29 @@ from org.cli.verb import HUMAN, Call, as_json, pass_call, print_json, say, verb
 from org.errors import BadInput
 from org.home import Home
 
-if TYPE_CHECKING:
-    from org.lab.ledger import Book
-    from org.records import Contract
 
-
-@verb("standup", "org standup", "org standup now --json")
-@click.argument("what", type=click.Choice(["show", "now"]), default="show")
+@verb("standup", "org standup", "org standup now --json", "org standup review")
+@click.argument("what", type=click.Choice(["show", "now", "review"]), default="show")
 @as_json
 @pass_call
 def standup(call: Call, what: str, is_json: bool) -> None:
-    """The newest morning page; `now` makes today's from the ledger. What stands below `## Review` in it is kept."""
+    """The newest morning page. `now` asks every seat, waits for the answers and makes today's; where no office runs it is
+    made from the ledger. `review` opens your section of it in $EDITOR and says what was understood and who gets it."""
+    from org.cli import review
+
     home = call.home
+    if what == "review":
+        call.require_person("the review section")
+        review.review(home, latest(home) or _write(home), is_json)
+        return
+    asked: dict[str, object] = {}
     path = latest(home) if what == "show" else None
+    if what == "now" and call.who == HUMAN:  # the questions are letters of the person's
+        path, asked = review.ask(home)
     path = path or _write(home)
     text = path.read_text(encoding="utf-8", errors="replace")
     if is_json:
-        print_json({"path": str(path), "text": text})
+        print_json({"path": str(path), "text": text, **asked})
     else:
         say(text.rstrip("\n"))
         say(f"\n{path}")
@@ -69,41 +74,20 @@ def plot(call: Call, is_json: bool) -> None:
 @as_json
 @pass_call
 def brief(call: Call, is_json: bool) -> None:
-    """What a seat needs to begin or go on: task, place, what was learned, what waits. At most a page."""
-    from org import charter, files
+    """What a seat needs to begin or go on: task, place, budget, mail, what was tried, what is known, where the skills are.
+    At most 1,250 tokens; what does not fit is counted, with the command that shows it. No letter is acknowledged."""
+    import time
+
+    from org import charter
     from org.lab import ledger
-    from org.team import mail
+    from org.team import brief as briefs
 
     home, who = call.home, call.who
-    rules, book = charter.load(home), ledger.read(home)
-    row = files.read_json(home.seat_file(who)) if who != HUMAN else None
-    lines = [f"# {who}", "", view.cut(rules.task, 600), ""]
-    if row:
-        lines.append(f"You are {who} ({row['role']}) on program {row['program']}, worktree {row['worktree']}.")
-    lines.append(f"Edit {', '.join(rules.editable)}; frozen: {', '.join(rules.frozen) or 'nothing else'}.")
-    lines.append(f"The rules are in {home.charter}.")
-    lines.append(
-        f"Metric {rules.metric.name}, {rules.metric.direction} is better; letters waiting: {mail.waiting(home, who)}."
-    )
-    open_ones = [c for c in book.open() if who in (HUMAN, c.seat)]
-    done = [
-        c for name, c in book.experiments.items() if name in book.verdicts and (not row or c.program == row["program"])
-    ]
-    lines += ["", "## Learned", *(_learned(book, c) for c in done[-12:])]
-    lines += ["", "## Waiting", *(f"- {c.experiment} {view.cut(c.description, 120)}" for c in open_ones[-8:])]
-    lines += ["", 'File an experiment: org run -m "why" --expect X. Read your mail: org inbox.']
-    text = "\n".join(lines)
+    page = briefs.page(home, ledger.read(home), charter.load(home), who, time.time())
     if is_json:
-        print_json({"seat": who, "text": text})
+        print_json({"seat": who, "text": page.text, "cut": dict(page.cut)})
     else:
-        say(text)
-
-
-def _learned(book: Book, contract: Contract) -> str:
-    verdict, gone = book.verdicts[contract.experiment], book.retracted.get(contract.experiment)
-    later = f", retracted at {gone['scale']} by {gone['experiment']}" if gone else ""
-    said = f"{view.outcome(verdict)} {view.effect(verdict)}{later}"
-    return f"- {contract.experiment} {said}: {view.cut(contract.description, 120)}"
+        say(page.text.rstrip("\n"))
 
 
 @verb("audit", "org audit comms/standup/2026-03-01.md", "org audit report.md --json")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from typing import Any
 
-from org import files
+from org import files, times
 from org.cli import view
 from org.cli.verb import Call, as_json, pass_call, print_json, say, verb
 from org.errors import BadInput
@@ -17,6 +19,8 @@ STATE_COLOURS = {
     "waiting-for-run": "blue",
     "asking": "magenta",
     "held": "yellow",
+    "limited": "yellow",
+    "stuck": "red",
     "gone": "red",
     "person": "cyan",
 }
@@ -29,28 +33,34 @@ def status(call: Call, is_json: bool) -> None:
     """Seats, devices, queue and the best results, as they are now."""
     facts = collect(call.home)
     if is_json:
-        print_json(facts)
+        seats = [{name: seat[name] for name in JSON_FIELDS} | {"usage": _usage(seat)} for seat in facts["seats"]]
+        print_json({**facts, "seats": seats})
     else:
         say(render(facts, _scale(call.home) if any(facts["best"].values()) else ""))
 
 
 def collect(home: Home) -> dict[str, Any]:
-    """The document of `status --json`, section 12 of the design."""
+    """The document of `status --json`, section 12 of the design; its seats carry more, for people."""
+    from org.agents import usage
     from org.evidence import progress
     from org.lab import follow, ledger
-    from org.team import states
+    from org.team import costs, states
 
     book = ledger.read(home)
+    seats = states.states(home, book)
+    used = {seat["name"]: usage.of_seat(home, seat["name"]) for seat in seats}
+    limits = costs.organisation(home, files.read_json(home.org_file) or {}, used)
     best = progress.best(book.verdicts, book.experiments, book.retracted, book.wins)
     return {
         "org": organisation(home),
-        "seats": states.states(home, book),
+        "seats": [{**seat, "usage": usage.total(used[seat["name"]])} for seat in seats],
         "devices": follow.device_table(home, book),
         "queue": follow.queue(home, book),
         "best": {
             tier: row and {**row, "scale": book.experiments[row["experiment"]].scale} for tier, row in best.items()
         },
         "runs": len(book.results),
+        "limits": limits,
     }
 
 
@@ -90,15 +100,23 @@ def office_pid(home: Home) -> int | None:
 
 def render(facts: dict[str, Any], scale: str = "") -> str:
     """The same for people: plain text, aligned. scale: the charter's; a best of another one says so."""
+    from org.team import caps
+
     org = facts["org"]
-    state = f"running since {view.ago(org['since'])}" if org["running"] else "not running; `org launch` starts it"
+    state = "not running; `org launch` starts it"
+    if org["running"]:
+        since = times.seconds(org["since"])
+        state = "running" if since is None else f"running for {times.span(time.time() - since)}"
     parts = [f"{view.paint(org['home'], 'bold')}  {state}  isolation: {org['isolation']}  runs: {facts['runs']}"]
     if facts["seats"]:
         rows = [[_shown(seat, name) for name in SEAT_FIELDS] for seat in facts["seats"]]
+        used = [caps.used_words(seat.get("usage")) for seat in facts["seats"]]
+        if any(used):
+            rows = [[*row, each] for row, each in zip(rows, used, strict=True)]
         colours = [STATE_COLOURS.get(str(seat["state"])) for seat in facts["seats"]]
-        parts.append(
-            view.table(("seat", "role", "backend", "program", "device", "state", "mail", "experiment"), rows, colours)
-        )
+        head = ("seat", "role", "backend", "program", "device", "state", "mail", "experiment")
+        parts.append(view.table((*head, "tokens, cost, context") if any(used) else head, rows, colours))
+    parts += ["\n".join(each)] if (each := _needs(facts)) else []
     rows = [[d["name"], d["kind"], d["holder"] or "free", d["run"] or ""] for d in facts["devices"]]
     parts.append(view.table(("device", "kind", "holder", "run"), rows))
     if facts["queue"]:
@@ -108,14 +126,43 @@ def render(facts: dict[str, Any], scale: str = "") -> str:
     return "\n\n".join(parts)
 
 
+JSON_FIELDS = (
+    "name",
+    "role",
+    "backend",
+    "program",
+    "branch",
+    "worktree",
+    "device",
+    "pane",
+    "state",
+    "held",
+    "experiment",
+    "mail_waiting",
+)
 SEAT_FIELDS = ("name", "role", "backend", "program", "device", "state", "mail_waiting", "experiment")
 
 
 def _shown(seat: dict[str, Any], name: str) -> str:
-    value = seat.get(name)
-    if name == "state" and seat.get("held"):
-        return f"{value} (held)"
-    return "-" if value is None else str(value)
+    from org.team import borders
+
+    value = borders.said(seat) if name == "state" else seat.get(name)
+    return "-" if value is None else view.cut(str(value), 60)
+
+
+def _usage(seat: dict[str, Any]) -> dict[str, Any] | None:
+    usage = seat["usage"]
+    if usage is None:
+        return None
+    return {**dataclasses.asdict(usage), "tokens": usage.tokens, "context_used": usage.context_used}
+
+
+def _needs(facts: dict[str, Any]) -> list[str]:
+    """What is used of the limits of this launch, and what they cannot hold; seats that are kept from a lot."""
+    from org.team import costs, flags
+
+    lines = [view.cut(said, 300) for said in costs.sentences(facts.get("limits"))]
+    return lines + [view.paint(f"! {flag}", "yellow") for seat in facts["seats"] for flag in flags.kept_from(seat)]
 
 
 def _best(row: dict[str, Any] | None, scale: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,8 @@ def known(*homes: Home) -> dict[str, Path]:
 def find(word: str, *homes: Home) -> Path | None:
     """The folder of the task `word` names, looked for in `homes` and then in this installation; None when it is the path
     of a charter file. Raises BadInput when it is neither."""
+    if not word.isprintable() or any(len(os.fsencode(part)) > 255 for part in word.split("/")):
+        raise BadInput(f"--task {word!r:.60} is no task and no file that can be")
     there = known(*homes, Home(INSTALLATION))
     if word in there:
         return there[word]

@@ -43,7 +43,7 @@ class Call:
             raise BadInput(
                 f"--seat {self.seat_option!r:.40}: this is {pane}'s pane, and {pane} acts here; leave it out"
             )
-        name = self.seat_option or pane or HUMAN
+        name = (pane or HUMAN) if self.seat_option is None else self.seat_option
         if name == HUMAN:
             return name
         home = self.home

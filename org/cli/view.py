@@ -7,7 +7,6 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from org.files import printable
@@ -92,16 +91,6 @@ def outcome(verdict: Verdict) -> str:
     return verdict.outcome + (f" ({', '.join(marks)})" if marks else "")
 
 
-def ago(moment: str | None, now: datetime | None = None) -> str:
-    """How long since a UTC time of a file: `12 s`, `3 min`, `2 h`."""
-    if not moment:
-        return "-"
-    seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(moment)).total_seconds()
-    if seconds < 90:
-        return f"{max(0, seconds):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def duration(seconds: float) -> str:
-    """`95 s` as `1:35`."""
+    """A clock that counts up or down: 95 seconds as `1:35`."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,4 +1,4 @@
-"""Locks: a look at one never takes it from somebody, nor makes somebody fail to take it."""
+"""Locks that a look never takes from anybody; files that wait for nobody and name themselves when they fail."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from patience import in_time
 
 from org import files
-from org.errors import Busy
+from org.errors import BadInput, Busy
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,3 +61,44 @@ def test_a_write_that_finds_the_disk_full_names_its_file(odd_path: Path, monkeyp
     with pytest.raises(OSError, match="No space left") as caught:
         files.replace(odd_path / "page", "x")
     assert caught.value.filename == str(odd_path / "page")
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _nested(path: Path) -> None:
+    path.write_text("[" * 100_000 + "\n")
+
+
+def _endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize("make", [_pipe, Path.mkdir, _nested, _endless, lambda path: path.symlink_to(path)])
+def test_what_an_agent_leaves_in_place_of_a_file_of_ours_holds_nobody_up(odd_path: Path, make: Any) -> None:
+    path = odd_path / "file"
+    make(path)
+    assert in_time(lambda: files.read_json(path)) is None
+    assert in_time(lambda: files.read_lines(path)[0]) == []
+
+
+def test_a_pipe_in_place_of_a_lock_or_a_log_holds_nobody_up(odd_path: Path) -> None:
+    path = odd_path / "gpu0.lock"
+    _pipe(path)
+    assert not in_time(lambda: files.is_locked(path))
+    for take in (lambda: files.try_lock(path), lambda: files.locked(path).__enter__()):
+        with pytest.raises(BadInput, match=r"gpu0\.lock is no plain file"):
+            in_time(take)
+    with pytest.raises(OSError, match="No space"):
+        in_time(lambda: files.append_line(path, "x" * 100_000))
+
+
+def test_a_document_of_a_terabyte_is_none(odd_path: Path) -> None:
+    _sparse(odd_path / "file")
+    assert files.read_json(odd_path / "file") is None

@@ -7,13 +7,13 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny import STATUS_SEAT
+from waiting import wait_for
 
 from org import files
 from org.home import Home
@@ -40,7 +40,7 @@ class Job:
 
     def org(self, *words: str, code: int = 0) -> str:
         argv = [sys.executable, "-m", "org", "--home", str(self.home.root), *words]
-        done = subprocess.run(argv, capture_output=True, text=True, env=self.env, timeout=80, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, env=self.env, timeout=180, check=False)
         assert done.returncode == code, f"org {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout if code == 0 else done.stderr
 
@@ -58,13 +58,6 @@ class Job:
     def marked(self) -> list[int]:
         return process.find_marked(f"ORG_KEY={self.home.key}")
 
-    def until(self, condition: Callable[[], Any], limit_s: float = 40.0) -> Any:
-        end = time.monotonic() + limit_s
-        while not (value := condition()):
-            assert time.monotonic() < end, f"not within {limit_s} s: {condition}"
-            time.sleep(0.1)
-        return value
-
 
 @pytest.fixture
 def job(tiny_home: Home) -> Iterator[Job]:
@@ -80,7 +73,7 @@ def test_nine_seats_are_launched_typed_at_stopped_and_brought_back(job: Job) -> 
     a_letter_arrives(job)
     assert "another one" in job.org("launch", "--chief", "1", "--juniors", "7", "--detach", code=4)
 
-    job.until(lambda: len(set(job.programs().values())) > 1)  # the chief has split the work
+    wait_for(lambda: len(set(job.programs().values())) > 1, 180, "the chief to split the work", step_s=0.1)
     job.org("stop")
     nothing_is_left(job)
     programs = job.programs()
@@ -122,14 +115,18 @@ def a_typed_line_becomes_an_experiment_of_that_seat(job: Job) -> None:
             for row in rows
         )
 
-    job.until(filed)
+    wait_for(filed, 180, "what was typed to be filed", step_s=0.1)
 
 
 def a_letter_arrives(job: Job) -> None:
     letter = job.json("send", "j1", "hello")["id"]
-    job.until(lambda: (job.home.mailbox("j1") / "cur" / f"{letter}.md").is_file())
+    wait_for((job.home.mailbox("j1") / "cur" / f"{letter}.md").is_file, 180, "the letter to be read", step_s=0.1)
     pane = next(seat["pane"] for seat in job.json("status")["seats"] if seat["name"] == "j1")
-    job.until(lambda: "human: hello" in job.tmux("capture-pane", "-p", "-S", "-", "-t", pane))
+    wait_for(
+        lambda: "human: hello" in job.tmux("capture-pane", "-p", "-S", "-", "-t", pane),
+        what="it to be shown",
+        step_s=0.1,
+    )
 
 
 def nothing_is_left(job: Job) -> None:

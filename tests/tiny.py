@@ -60,7 +60,7 @@ knobs:
 # what `status --json` says of a seat: people script against it
 STATUS_SEAT = (
     "name", "role", "backend", "program", "branch", "worktree", "device", "pane", "state", "held", "experiment",
-    "mail_waiting",
+    "mail_waiting", "usage",
 )  # fmt: skip
 
 TINY_ROLES = {

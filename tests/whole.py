@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,43 +14,38 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from waiting import wait_for
+
 from org import files
 from org.home import EXPERIMENT_PATTERN, Home
-from org.lab import archive, fidelity, ledger, runner
+from org.lab import archive, dispatch, fidelity, ledger, runner
+from org.lab.book import Book
 from org.records import BANK
 from org.world import devices, git, process
 
 ROOT = Path(__file__).parents[1]
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}|fast_import_crash_.*|tmp_.*|.*\.lock|org-(index|checks|splits)-.*")
-GIT_LOCK = "org.lock"  # of a repository, held and never unlinked
+KEPT_LOCKS = ("org.lock", "pane.lock", "pane.json.lock")  # of a repository, of a pane, of its note: never unlinked
 
 
-def assert_whole(home: Home, scratch: Path | None = None) -> None:
-    """Nothing is recorded twice, half made, held or alive. `scratch`: the TMPDIR that the killed processes had."""
-    wait_until(lambda: not alive(home), 10)
-    assert alive(home) == [], "a process of the home lives on"
+def assert_whole(home: Home, scratch: Path | None = None, ending_s: float = 30.0) -> None:
+    """Nothing is recorded twice, half made, held or alive. `scratch`: the TMPDIR that the killed processes had; what is about
+    to end is waited for for `ending_s`."""
+    wait_for(lambda: not alive(home), ending_s, lambda: f"the end of what lives on: {alive(home)}")
     _assert_free(home)
     _assert_ledger(home)
     _assert_record(home)
-    assert leftovers(home, scratch) == []
+    left = leftovers(home, scratch)
+    assert left == [], left
     for path in home.comms.rglob("*.json"):
         json.loads(path.read_bytes())
 
 
-def wait_until(condition: Callable[[], object], limit_s: float = 20.0) -> bool:
-    end = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def leftovers(home: Home, scratch: Path | None = None) -> list[str]:
-    """Files of a write that did not end, and folders that a run has only while it runs."""
+    """Files of a write that did not end, and what a run has only while it runs."""
     found = [path for path in home.comms.rglob("*") if _is_temporary(path, home)]
-    found += [path for path in home.hub.rglob("*") if _is_temporary(path, home)]
-    found += [path for path in home.experiments.glob("E*/runs/*/*") if path.name in runner.FOLDERS]
+    found += [path for path in home.hub.rglob("*") if _is_temporary(path, home) and "org-broken" not in path.parts]
+    found += [path for path in home.experiments.glob("E*/runs/*/*") if path.name in (*runner.FOLDERS, runner.STATUS)]
     found += [path for path in home.comms.iterdir() if path.name.startswith("referee.")]
     found += list(scratch.iterdir()) if scratch else []
     return sorted(str(path) for path in found)
@@ -58,13 +54,13 @@ def leftovers(home: Home, scratch: Path | None = None) -> list[str]:
 def age(home: Home, scratch: Path | None = None) -> None:
     """Let two days pass over everything that a killed process left."""
     before = time.time() - 2 * 86400
-    wait_until(lambda: not alive(home), 5)  # who ends by itself takes its folders along
+    wait_for(lambda: not alive(home), what=lambda: f"who ends by itself takes its folders along: {alive(home)}")
     for name in leftovers(home, scratch):
         os.utime(name, (before, before), follow_symlinks=False)
 
 
 def _is_temporary(path: Path, home: Home) -> bool:
-    if path.name == GIT_LOCK or path.parent == home.leases:
+    if path.name in KEPT_LOCKS or path.parent == home.leases:
         return False
     return TEMPORARY.fullmatch(path.name) is not None
 
@@ -79,6 +75,13 @@ def alive(home: Home) -> list[str]:
     marked = {pid for d in devices.in_force(home) for pid in process.find_marked(home.lease_marker(d.name))}
     own = set(_line_of(os.getpid()))
     return [f"{pid}: {said}" for pid, said in _told(str(home.root), marked) if pid not in own]
+
+
+def office_pid(home: Home) -> int | None:
+    """The living office that holds the lock."""
+    row = files.read_json(home.office_lock) if files.is_locked(home.office_lock) else None
+    pid = int(row.get("pid") or 0) if isinstance(row, dict) else 0
+    return pid if pid and process.identity(pid) is not None else None
 
 
 def _told(root: str, marked: set[int]) -> Iterator[tuple[int, str]]:
@@ -102,22 +105,25 @@ def _line_of(pid: int) -> Iterator[int]:
 def _assert_free(home: Home) -> None:
     held = [path.name for path in home.leases.iterdir() if files.is_locked(path)] if home.leases.is_dir() else []
     held += [str(path) for path in home.experiments.glob("E*/runs/*/lock") if files.is_locked(path)]
-    assert held == []
+    assert held == [], held
 
 
 def _assert_ledger(home: Home) -> None:
     rows = [json.loads(line) for line in home.ledger.read_bytes().split(b"\n")[:-1]]
     keys = Counter(row["key"] for row in rows)
-    assert [key for key, count in keys.items() if count > 1] == []
+    twice = [key for key, count in keys.items() if count > 1]
+    assert twice == [], twice
     of = {kind: [row for row in rows if row["kind"] == kind] for kind in ("launch", "result", "experiment", "verdict")}
     for kind in ("launch", "result"):
         assert [run for run, count in Counter(row["run"] for row in of[kind]).items() if count > 1] == [], kind
-    assert {row["run"] for row in of["launch"]} == {row["run"] for row in of["result"]}
+    open_or_unasked = {row["run"] for row in of["launch"]} ^ {row["run"] for row in of["result"]}
+    assert open_or_unasked == set(), open_or_unasked
     judged = Counter(row["experiment"] for row in of["verdict"])
     assert set(judged.values()) <= {1}
     good = Counter((row["tree"], row["setting"], row["seed"]) for row in of["result"] if row["status"] != "lost")
     assert [key for key, count in good.items() if count > 1] == [], "a run that was measured was run again"
-    assert fidelity.problems(home) == []
+    found = fidelity.problems(home)
+    assert found == [], found
 
 
 def _assert_record(home: Home) -> None:
@@ -152,6 +158,10 @@ FILE_AND_FOLLOW = (
     "from org.lab import gate, follow; filed = gate.submit(home, seat, 'why'); "
     "follow.drive(home, filed.experiment, lambda line: None, poll_s=0.02)"
 )
+TICK = "from org.lab import dispatch; dispatch.Dispatcher(home).tick()"
+DISPATCH = (
+    "import time; from org.lab import dispatch; d = dispatch.Dispatcher(home)\nwhile True: d.tick(); time.sleep(0.02)"
+)
 ONE_BATCH = """\
 import os, time
 from org.lab import dispatch
@@ -165,8 +175,25 @@ from pathlib import Path
 from org.home import Home
 from org.records import Seat
 home = Home(Path(sys.argv[1]))
-seat = Seat.from_dict(json.loads(sys.argv[2])) if sys.argv[2] else None
+seat = Seat.from_dict(json.loads(sys.argv[2])) if any(sys.argv[2:3]) else None
 """
+
+
+def environment() -> dict[str, str]:
+    """For what is started: this code, and nothing of an org around us."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("ORG_")} | {"PYTHONPATH": str(ROOT)}
+
+
+def kill_office(home: Home) -> int | None:
+    """SIGKILL, wherever it is in its work, and the end of it; the pid, None without an office."""
+    pid = office_pid(home)
+    try:
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:  # it ended by itself meanwhile
+        return None
+    wait_for(lambda: not files.is_locked(home.office_lock), what="the end of the office")
+    return pid
 
 
 def start(code: str, home: Home, *words: str, point: str = "", scratch: Path | None = None) -> subprocess.Popen[bytes]:
@@ -175,3 +202,27 @@ def start(code: str, home: Home, *words: str, point: str = "", scratch: Path | N
     environ |= {"ORG_FAILPOINT": point} if point else {}
     environ |= {"TMPDIR": str(scratch)} if scratch else {}
     return subprocess.Popen([sys.executable, "-c", _HEAD + code, str(home.root), *words], env=environ)
+
+
+def run(
+    code: str, home: Home, *words: str, point: str = "", scratch: Path | None = None, limit_s: float = 180.0
+) -> int:
+    """The exit code of `start`, which does not outlive the limit."""
+    with start(code, home, *words, point=point, scratch=scratch) as child:
+        try:
+            return child.wait(limit_s)
+        finally:
+            child.kill()
+
+
+def dispatch_until(home: Home, done: Callable[[Book], object], limit_s: float = 300.0) -> Book:
+    """Dispatch until `done(book)`; the book."""
+    dispatcher = dispatch.Dispatcher(home)
+
+    def ticked() -> Book | None:
+        if done(book := ledger.read(home)):
+            return book
+        dispatcher.tick()
+        return None
+
+    return wait_for(ticked, limit_s, lambda: [(row["kind"], row["key"]) for row in ledger.read(home).rows][-8:])

@@ -60,9 +60,31 @@ def run(rows: list[dict]) -> tuple[int, dict]:
         "seat": seat,
         "commit": "c0ffee",
     }
+    row |= {"idea": args[args.index("--idea") + 1] if "--idea" in args else None}
     row |= {"description": args[args.index("-m") + 1], "claim": "better", "expect": expect, "knobs": knobs}
     rows.append({**row, "verdict": None, "stage": "search", "members": []})
     return 0, {"experiment": row["experiment"], "violations": [], "verdict": None, "runs": []}
+
+
+def ideas() -> list[dict]:
+    """The rows that a test put into comms/ideas.json; an objection and a death are kept there."""
+    path = comms / "ideas.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
+    for row in rows:
+        if args[1:2] == [row["id"]]:
+            row |= {"objection": args[args.index("--object") + 1]} if "--object" in args else {"status": "dead"}
+            files.replace(path, json.dumps(rows))
+    return rows
+
+
+def assign(idea: str, kind: str, to: str) -> None:
+    """What a letter about an idea makes of it."""
+    path = comms / "ideas.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
+    for row in rows:
+        if row["id"] == idea:
+            row |= {"status": "parked"} if kind == "question" else {"status": "assigned", "assigned_to": to}
+    files.replace(path, json.dumps(rows))
 
 
 def constants(path: Path) -> dict:
@@ -86,7 +108,13 @@ def main() -> int:
             code, answer = run(rows)
             files.replace(ledger, json.dumps(rows))
         elif verb == "idea":
-            answer = []
+            answer = ideas()
+        elif verb == "wiki":
+            pages = comms / "wiki.json"
+            known = json.loads(pages.read_text()) if pages.exists() else []
+            answer = known if "--" not in args else {"path": "x.md", "marks": []}
+            if "--" in args:
+                files.replace(pages, json.dumps([*known, {"title": args[-1].splitlines()[0]}]))
         elif verb == "status":
             answer = {"queue": [{"experiment": "E0001", "run": None}], "devices": [{"name": "cpu0", "run": "E0001/x"}]}
         elif verb == "seat":
@@ -102,10 +130,17 @@ def main() -> int:
                     )
                     files.replace(aside / "train.py", worktree.read_text())
                 files.replace(worktree, head)
+        elif verb == "refute":  # one attack is there for each claim
+            made = [row for row in rows if row.get("refutes") == args[1]]
+            code, answer = (2, {}) if made else (0, {"attacks": [{"experiment": "E0900", "attack": "seeds"}]})
+            if not made:
+                files.replace(ledger, json.dumps([*rows, {"experiment": "E0900", "refutes": args[1], "knobs": []}]))
         elif verb == "stack":
             answer = {"experiment": "E0900"}
         elif verb == "send":
             answer = {"id": "l-1", "delivery": "queued", "reason": None}
+            if "--about" in args and args[args.index("--kind") + 1] in ("task", "question"):
+                assign(args[args.index("--about") + 1], args[args.index("--kind") + 1], args[1])
             deliver(args)
         print(json.dumps(answer))
         return code

@@ -11,21 +11,30 @@ import signal
 import struct
 import subprocess
 import termios
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-LIMIT_S = 20.0
+from waiting import wait_for
+
+LIMIT_S = 60.0
 
 
 class Pane:
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, columns: int = 80) -> None:
+    """`start` makes the process where it is not Popen that does: see `agents.warm`."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        columns: int = 80,
+        start: Callable[[Sequence[str], Mapping[str, str], Path, int], Any] | None = None,
+    ) -> None:
         self.master, self.slave = pty.openpty()
         self.resize(columns)
         self.before = termios.tcgetattr(self.slave)
-        self.process = subprocess.Popen(
-            argv, env=dict(env), cwd=cwd, stdin=self.slave, stdout=self.slave, stderr=self.slave, start_new_session=True
-        )
+        self.process = (start or _popen)(argv, env, cwd, self.slave)
         self.seen = ""
 
     def resize(self, columns: int) -> None:
@@ -51,11 +60,9 @@ class Pane:
     def until(self, condition: str | Callable[[], object], limit: float = LIMIT_S) -> None:
         """Wait until the text was printed, or the condition is true."""
         check = (lambda: condition in self.seen) if isinstance(condition, str) else condition
-        end = time.monotonic() + limit
-        while not check():
-            self.read()
-            if time.monotonic() > end:
-                raise AssertionError(f"not seen in {limit} s: {condition!r}; the screen had:\n{self.seen[-3000:]}")
+        wait_for(
+            lambda: (self.read(0.0), check())[1], limit, lambda: f"{condition!r}; the screen had:\n{self.seen[-3000:]}"
+        )
 
     def kill(self) -> None:
         self.process.kill()
@@ -67,3 +74,9 @@ class Pane:
         for descriptor in (self.master, self.slave):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+
+def _popen(argv: Sequence[str], env: Mapping[str, str], cwd: Path, terminal: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv, env=dict(env), cwd=cwd, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from org.agents import base, hook
+from org.agents import base
 from org.errors import BadInput, MissingTool, OrgError
 from org.home import Home
 from org.records import Seat
@@ -43,9 +44,13 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("offline", [("offline", None)]),
         ("claude:4,codex:4", [("claude", 4), ("codex", 4)]),
+        ("claude=opus:2,codex=gpt-5.1-codex", [("claude=opus", 2), ("codex=gpt-5.1-codex", None)]),
+        ("claude=claude-opus-4-6[1m]:9", [("claude=claude-opus-4-6[1m]", 9)]),
         ("claude:1, offline", [("claude", 1), ("offline", None)]),
         ("cmd:'vim -R, really':2,offline", [("cmd:vim -R, really", 2), ("offline", None)]),
         ("cmd:python x.py", [("cmd:python x.py", None)]),
+        ("anthropic:claude-x:4,openai:org/m.1", [("anthropic:claude-x", 4), ("openai:org/m.1", None)]),
+        ("openai:qwen2.5:7b:2", [("openai:qwen2.5:7b", 2)]),
     ],
 )
 def test_agents_are_parsed(text: str, found: list[tuple[str, int | None]]) -> None:
@@ -56,9 +61,14 @@ def test_agents_are_parsed(text: str, found: list[tuple[str, int | None]]) -> No
     "text, says",
     [
         ("claud:4", "did you mean 'claude'"),
-        ("anthropic:some-model", "not in this version"),
-        ("openai:some-model", "not in this version"),
+        ("anthropic", "a model's name"),
+        ("openai:4", "a model's name"),
+        ("anthropic:two words", "a model's name"),
+        ("openai:some-model:0", "at least one"),
         ("claude:0", "at least one"),
+        ("claude=:2", "a model's name"),
+        ("claude=-x", "a model's name"),
+        ("offline=opus", "no model to choose"),
         ("claude:many", "number of seats"),
         ("cmd:", "names no program"),
         ("", "form"),
@@ -116,28 +126,99 @@ def test_claude_resumes_its_own_session_and_keeps_what_it_wrote(tiny_home: Home,
     (config / "projects" / "x" / f"{session}.jsonl").write_text("{}\n")
     again = base.backend("claude").prepare(tiny_home, seat, "# Junior, edited")
     assert again.argv[again.argv.index("--resume") + 1] == session and "--session-id" not in again.argv
-    assert json.loads((config / ".claude.json").read_text()) == {"numStartups": 99}
+    kept = json.loads((config / ".claude.json").read_text())
+    assert kept["numStartups"] == 99 and "theme" not in kept
+    assert kept["customApiKeyResponses"]["approved"] == ["the-last-twenty-char"]  # or a new key would be a dialog
     assert "edited" in (tiny_home.seat("j1") / "role.md").read_text()
+
+
+def test_claude_is_given_its_model_and_looks_for_the_login_where_the_person_keeps_it(
+    tiny_home: Home, seat: Seat, installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = base.backend("claude=opus").prepare(tiny_home, dataclasses.replace(seat, backend="claude=opus"), "# Junior")
+    assert start.argv[start.argv.index("--model") + 1] == "opus"
+    assert start.env["CLAUDE_SECURESTORAGE_CONFIG_DIR"] == ""  # the usual place
+    assert Path(start.env["CLAUDE_CONFIG_DIR"]).stat().st_mode & 0o077 == 0
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", "/of the/person")
+    plain = base.backend("claude").plan(tiny_home, seat, "# Junior")
+    assert plain.env["CLAUDE_SECURESTORAGE_CONFIG_DIR"] == "/of the/person" and "--model" not in plain.argv
+    assert "CLAUDE_SECURESTORAGE_CONFIG_DIR" in base.PASSED_ON  # the office starts a seat again, in its own environment
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [("idle", "ready"), ("busy", "working"), ("waiting", "asking"), ("else", None), (None, None)]
+)
+def test_claude_says_itself_what_it_does(tiny_home: Home, seat: Seat, status: str | None, word: str | None) -> None:
+    folder = tiny_home.seat("j1") / "claude" / "sessions"
+    folder.mkdir(parents=True)
+    (folder / "71.json").write_text(json.dumps({"pid": 71, "status": status} if status else ["rubbish"]))
+    said = base.backend("claude").own_word
+    assert said is not None
+    assert (said(tiny_home, "j1", 71), said(tiny_home, "j1", 72)) == (word, None)
+
+
+SESSION = "01a1fff2-41c6-78b2-a521-ed3081fe7f5a"
+
+
+def spoke(home: Home, config: Path) -> Path:
+    """The seat's program has named its session, and begun to write it down."""
+    row = {"t": "x", "event": "working", "session": SESSION}
+    home.seat_events("j1").parent.mkdir(parents=True, exist_ok=True)
+    home.seat_events("j1").write_text(json.dumps(row) + "\n")
+    path = config / "sessions" / "2026" / "03" / "01" / f"rollout-2026-03-01T00-00-00-{SESSION}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
 
 
 def test_codex_gets_a_configuration_that_parses_and_a_queue_once_it_spoke(
     tiny_home: Home, seat: Seat, installed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
-    backend = base.backend("codex")
+    seat = dataclasses.replace(seat, backend="codex=some-model")
+    backend = base.backend(seat.backend)
     start = backend.prepare(tiny_home, seat, '# Junior "quoted" \\ back\tslash\nand a line \x1b[31m\n')
-    config = tomllib.loads(Path(start.env["CODEX_HOME"], "config.toml").read_text())
-    assert config["disable_paste_burst"] and config["approval_policy"] == "never"
+    home = Path(start.env["CODEX_HOME"])
+    config = tomllib.loads((home / "config.toml").read_text())
+    assert config["disable_paste_burst"] and config["approval_policy"] == "never" and config["model"] == "some-model"
     assert '"quoted" \\ back\tslash\nand a line' in config["developer_instructions"]
     assert config["projects"][str(Path(seat.worktree).resolve())]["trust_level"] == "trusted"
     assert config["model_providers"][config["model_provider"]]["wire_api"] == "responses"
     assert config["features"]["daemon_auto_start"] is False
+    assert home.stat().st_mode & 0o777 == 0o700
     assert backend.queue is not None and backend.queue(tiny_home, seat, "hello") is None
-    row = {"t": "x", "event": "working", "session": "0199-abcd-ef01"}
-    tiny_home.seat_events("j1").write_text(json.dumps(row) + "\n")
+    rollout = spoke(tiny_home, home)
     queued = backend.queue(tiny_home, seat, "hello")
-    assert queued is not None and queued.argv[-4:] == ["--thread", "0199-abcd-ef01", "--message", "hello"]
+    assert queued is not None and queued.argv[-4:] == ["--thread", SESSION, "--message", "hello"]
     assert "resume" in backend.prepare(tiny_home, seat, "# Junior").argv
+    rollout.unlink()  # killed before it wrote a word: there is nothing to go on with
+    assert "resume" not in backend.prepare(tiny_home, seat, "# Junior").argv
+
+
+def test_codex_uses_the_persons_login_in_place_else_their_key(
+    tiny_home: Home, seat: Seat, installed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    person = tmp_path / "their codex"
+    person.mkdir()
+    monkeypatch.setenv("CODEX_HOME", str(person))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-never-written-down")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    backend, link = base.backend("codex"), tiny_home.seat("j1") / "codex" / "auth.json"
+    start = backend.prepare(tiny_home, seat, "# Junior")
+    config = tomllib.loads((link.parent / "config.toml").read_text())
+    provider = config["model_providers"][config["model_provider"]]
+    assert provider["env_key"] == "OPENAI_API_KEY" and provider["base_url"].startswith("https://api.openai.com/")
+    assert start.env["OPENAI_API_KEY"] == "sk-never-written-down" and not link.exists()
+
+    (person / "auth.json").write_text('{"tokens": "theirs"}')
+    start = backend.prepare(tiny_home, seat, "# Junior")
+    assert link.is_symlink() and link.read_text() == '{"tokens": "theirs"}' and "OPENAI_API_KEY" not in start.env
+    assert "model_provider" not in tomllib.loads((link.parent / "config.toml").read_text())
+    monkeypatch.delenv("CODEX_HOME")  # the office that starts it again does not see where it was
+    backend.prepare(tiny_home, seat, "# Junior")
+    assert link.resolve() == (person / "auth.json").resolve()
+    for path in tiny_home.root.rglob("*"):
+        assert path.is_symlink() or not path.is_file() or b"never-written" not in path.read_bytes()
 
 
 def test_any_program_finds_its_role_page(tiny_home: Home, seat: Seat) -> None:
@@ -154,32 +235,18 @@ def test_our_own_researcher_needs_no_doorbell(tiny_home: Home, seat: Seat) -> No
     assert backend.prepare(tiny_home, seat, "# Junior").argv == [sys.executable, "-m", "org.agents.offline"]
 
 
-def run_hook(home: Home, hook_input: object) -> list[dict[str, object]]:
-    events = home.seat_events("j1")
-    events.unlink(missing_ok=True)
-    events.parent.mkdir(parents=True, exist_ok=True)
-    env = {"ORG_HOME": str(home.root), "ORG_SEAT": "j1", "ORG_EVENTS": str(events), "PATH": "/usr/bin:/bin"}
-    text = hook_input if isinstance(hook_input, str) else json.dumps(hook_input)
-    done = subprocess.run(["sh", "-c", hook.command()], input=text, env=env, capture_output=True, text=True, check=True)
-    assert done.stdout == "" and done.stderr == ""  # a hook that speaks speaks to the model
-    return [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []
-
-
-def test_the_hook_tells_states_and_which_letters_were_submitted(tiny_home: Home) -> None:
-    box = tiny_home.mailbox("j1") / "new"
-    box.mkdir(parents=True)
-    (box / "l-260101-000000-abc.md").write_text("x")
-    prompt = "You have a letter (l-260101-000000-abc): read with `org inbox`, not l-260101-000000-zzz"
-    rows = run_hook(tiny_home, {"hook_event_name": "UserPromptSubmit", "session_id": "s-1", "prompt": prompt})
-    assert [row["event"] for row in rows] == ["working", "processed"]
-    assert rows[0]["session"] == "s-1" and rows[1]["letters"] == ["l-260101-000000-abc"]
-    assert run_hook(tiny_home, {"hook_event_name": "StopFailure", "error": "overloaded"})[0]["text"] == "overloaded"
-    assert (
-        run_hook(tiny_home, {"hook_event_name": "Notification", "notification_type": "permission"})[0]["event"]
-        == "asking"
-    )
-
-
-@pytest.mark.parametrize("text", ["", "not json", "[]", '{"hook_event_name": 3}', '{"hook_event_name": "New"}'])
-def test_the_hook_never_fails_a_turn(tiny_home: Home, text: str) -> None:
-    assert run_hook(tiny_home, text) == []
+def test_a_model_over_an_api_gets_its_own_key_and_no_other(
+    tiny_home: Home, seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-other")
+    api = Seat.from_dict({**seat.to_dict(), "backend": "anthropic:claude-x"})
+    backend = base.backend(api.backend)
+    with pytest.raises(BadInput, match="needs ANTHROPIC_API_KEY in the environment, or ANTHROPIC_BASE_URL"):
+        backend.plan(tiny_home, api, "# Junior")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+    start = backend.plan(tiny_home, api, "# Junior")
+    assert start.argv == [sys.executable, "-m", "org.agents.api"] and "ANTHROPIC_BASE_URL" in start.env
+    assert not any("sk-of-the-other" in value for value in start.env.values())
+    assert (backend.doorbell, backend.readiness) == ("self", "event")

@@ -73,6 +73,23 @@ def test_one_win_is_enough_when_devices_are_free_or_every_knob_was_visited_or_si
     assert due([win, *(trial(n, "null") for n in range(2, 7))]) is None
 
 
+def test_wins_of_programs_on_one_head_count_together_and_one_stack_runs_for_all_of_them() -> None:
+    trials = [trial(n, "win", program="ab"[n % 2]) for n in range(4)]
+    assert due(trials) is None
+    found = decisions.stack_due(("a", "b"), trials, ("x", "y"), is_idle=False)
+    assert found is not None and found.subject == "a" and "4 tentative wins" in found.why
+    trials.append(trial(9, None, program="b", members=("E0000",)))
+    assert decisions.stack_due(("a", "b"), trials, ("x", "y"), is_idle=True) is None
+
+
+def test_a_win_that_showed_much_does_not_wait_for_others() -> None:
+    weak, strong = trial(1, "win", se=0.01), trial(1, "win", program="a", se=0.003)
+    assert due([weak]) is None
+    found = due([strong])
+    assert found is not None and "too much to wait" in found.why
+    assert due([strong], declined=("E0001",)) is None
+
+
 def test_no_win_no_stack() -> None:
     assert due([trial(n, "null") for n in range(1, 20)], idle=True) is None
     assert due([trial(1, "win", program="b")], idle=True) is None
@@ -82,10 +99,24 @@ def test_stacked_wins_do_not_count_again_and_one_stack_runs_at_a_time() -> None:
     wins = [trial(n, "win") for n in range(1, 5)]
     members = tuple(w.experiment for w in wins)
     stack = trial(9, "null", members=members, stage="verify")
-    assert due([*wins, stack], idle=True) is None
+    halves = [trial(9, "null", members=half, stage="verify") for half in (members[::2], members[1::2])]
+    assert due([*wins, stack, *halves], idle=True) is None
     more = [*wins, trial(9, None, members=members, stage="verify"), trial(10, "win")]
     assert due(more, idle=True) is None  # the stack is still being measured
-    assert due([*wins, stack, trial(10, "win")], idle=True)
+    assert due([*wins, stack, *halves, trial(10, "win")], idle=True)
+
+
+def test_the_halves_of_a_stack_that_failed_are_asked_for_until_both_were_tried() -> None:
+    wins = [trial(n, "win") for n in (1, 2)]
+    failed = trial(3, "null", members=("E0001", "E0002"), stage="verify")
+    assert "a half of it" in due([*wins, failed]).why
+    one = trial(4, "null", members=("E0001",), stage="verify")
+    assert due([*wins, failed, one])
+    assert due([*wins, failed, one, trial(5, "null", members=("E0002",), stage="verify")]) is None
+    assert due([*wins, trial(3, "lost", members=("E0001", "E0002"), stage="verify")]) is None
+    assert due([*wins, failed, trial(4, "win", members=("E0001",), stage="verify", tier="verified")]) is None
+    everything = decisions.unverified("a", [*wins, failed])
+    assert decisions.stack_due("a", [*wins, failed], (), is_idle=True, declined=everything) is None
 
 
 def test_wins_against_a_former_head_are_not_waiting() -> None:
@@ -127,3 +158,49 @@ def test_two_juniors_do_not_leave_on_the_same_verdicts() -> None:
     assert decisions.move_due(POSTS, [*dry, *wins], {"a": 6}) is None
     later = [*dry, *(trial(n, "null") for n in range(7, 10)), *wins]
     assert decisions.move_due(POSTS, later, {"a": 6}) is not None
+
+
+def test_more_juniors_go_to_where_more_is_expected_and_tied_knobs_to_one() -> None:
+    groups = {"a": list("pqrs"), "b": list("xyzw")}
+    plain = decisions.split(groups, ["j1", "j2", "j3", "j4"])
+    assert [sum(p.program == slug for p in plain) for slug in "ab"] == [2, 2]
+    asked = decisions.split(groups, ["j1", "j2", "j3", "j4"], decisions.worth("pqrsxyzw", [], asked={"x", "y", "z"}))
+    assert [sum(p.program == slug for p in asked) for slug in "ab"] == [1, 3]
+    together = decisions.split(groups, ["j1", "j2", "j3", "j4"], tied=[("P", "q"), ("q", "r")])
+    assert {frozenset(p.knobs) for p in together if p.program == "a"} == {frozenset("pqr"), frozenset("s")}
+    assert sorted(n for p in together for n in p.knobs) == sorted("pqrsxyzw")
+
+
+def test_a_knob_that_won_or_is_asked_for_is_worth_more_and_one_that_never_won_less() -> None:
+    nulls = [trial(n, "null", knob="x") for n in range(1, 4)]
+    found = decisions.worth(["X", "y", "z", "w"], [*nulls, trial(4, "win", knob="y")], wanted={"w"}, asked={"z"})
+    assert found["X"] < 1.0 < found["w"] <= found["y"] < found["z"]
+
+
+def test_who_joins_takes_knobs_from_who_is_there_so_that_no_two_turn_one() -> None:
+    seen = [trial(7, "win", program="b", knob="p")]
+    [mover, left] = decisions.handed_over(POSTS, "j2", "b", seen)
+    assert (mover.seat, mover.knobs, left.seat, left.knobs) == ("j2", ("q", "r"), "j3", ("p",))
+    visited = [trial(n, "null", program="b", knob=k) for n, k in enumerate("pqr")]
+    [mover, left] = decisions.handed_over(POSTS, "j2", "b", visited)
+    assert not set(mover.knobs) & set(left.knobs) and set(mover.knobs) | set(left.knobs) == set("pqr")
+    lone = [*POSTS[:2], Post("j3", "b", ("p",))]
+    assert [p.knobs for p in decisions.handed_over(lone, "j2", "b", [])] == [("p",)]  # too few to share out
+
+
+def test_two_that_turn_one_knob_now_are_noticed_and_the_second_is_told() -> None:
+    both = [trial(1, None), trial(2, None, seat="j2"), trial(3, None, seat="j2", knob="y")]
+    [found] = decisions.double_work(both)
+    assert found.subject == "j2" and "j1 turns x already (E0001)" in found.why
+    assert decisions.double_work([trial(1, "null"), *both[1:]]) == []
+    assert decisions.double_work([both[0], trial(2, None, seat="j2", program="b")]) == []
+
+
+def test_wins_of_one_knob_and_wins_that_failed_together_are_in_each_others_way() -> None:
+    wins = [trial(1, "win"), trial(2, "win"), trial(3, "win", knob="y")]
+    assert [c.subject for c in decisions.conflicts(wins)] == ["E0001 E0002"]
+    failed = trial(9, "null", members=("E0001", "E0003"), stage="verify")
+    assert [c.subject for c in decisions.conflicts([wins[0], wins[2], failed])] == ["E0001 E0003"]
+    assert decisions.tied([wins[0], wins[2], failed]) == [("x", "y")]
+    passed = trial(9, "win", members=("E0001", "E0003"), stage="verify")
+    assert decisions.conflicts([wins[0], wins[2], passed]) == [] == decisions.tied([wins[0], passed])

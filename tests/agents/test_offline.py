@@ -161,6 +161,21 @@ def test_pause_starts_nothing_new_and_resume_goes_on(org: Org, junior: Callable[
     pane.until(lambda: org.calls("run"))
 
 
+def test_a_pause_outlives_the_program_until_it_is_resumed(org: Org, junior: Callable[[], Pane]) -> None:
+    pane = junior()
+    pane.until("Type help")
+    pane.type("pause\r")
+    pane.until("Paused")
+    pane.kill()
+    org.letter("j1", "task", "Knobs: matrix_lr, warmdown_frac", "chief")
+    again = junior()
+    again.until("My knobs are now")
+    assert not org.calls("run") and "ready" not in org.events("j1")[org.events("j1").index("paused") :]
+    again.type("resume\r")
+    again.until(lambda: org.calls("run"))
+
+
+@pytest.mark.slow  # a researcher at work for seconds
 def test_killed_and_started_again_it_goes_on_where_it_was(org: Org, junior: Callable[[], Pane]) -> None:
     pane = junior()
     org.letter("j1", "task", "Knobs: matrix_lr, warmdown_frac", "chief")
@@ -179,6 +194,7 @@ def test_killed_and_started_again_it_goes_on_where_it_was(org: Org, junior: Call
     assert len(set(changes(org))) == 3
 
 
+@pytest.mark.slow  # a researcher at work for seconds
 def test_a_refusal_is_shown_and_never_loops_hot(org: Org, junior: Callable[[], Pane]) -> None:
     (org.home.comms / "refuse").write_text("this touches a \x1b[31mdesign intent")
     pane = junior()
@@ -215,6 +231,7 @@ def test_other_words_are_noted_and_sent_to_the_chief(org: Org, junior: Callable[
     assert "try NAME=VALUE" in pane.seen
 
 
+@pytest.mark.slow  # a researcher at work for seconds
 def test_a_chief_splits_the_knobs_moves_the_juniors_and_remembers_it(org: Org) -> None:
     org.seat("chief", "chief")
     org.seat("j1", "junior")
@@ -226,8 +243,9 @@ def test_a_chief_splits_the_knobs_moves_the_juniors_and_remembers_it(org: Org) -
     tasks = [args[-1] for args in org.calls("send") if "task" in args]
     assert len(tasks) == 2 and sum("Knobs: matrix_lr" in t for t in tasks) == 1
     pane.kill()
+    before = len(org.events("chief"))  # its last one may say `waiting` too
     again = org.open("chief")
-    again.until(lambda: org.events("chief")[-1] == "waiting")
+    again.until(lambda: org.events("chief")[before:][-1:] == ["waiting"])
     assert len([args for args in org.calls("send") if "task" in args]) == 2
     again.type("try warmdown_frac=0.5\rstack nothing\rstatus\r")
     again.until("programs: optimizer, schedule")
@@ -308,6 +326,7 @@ def test_while_paused_only_what_is_typed_here_runs(org: Org, junior: Callable[[]
     pane.until(lambda: changes(org)[1:] == [("matrix_lr", 0.05)])
 
 
+@pytest.mark.slow  # a researcher at work for seconds
 def test_a_persons_half_made_edit_is_kept_and_not_filed_under_my_sentence(org: Org, junior: Callable[[], Pane]) -> None:
     pane = junior()
     pane.until(lambda: "idle" in org.events("j1"))
@@ -327,6 +346,7 @@ def test_a_persons_half_made_edit_is_kept_and_not_filed_under_my_sentence(org: O
     assert all(len(row["knobs"]) == 1 and row["knobs"][0]["name"] != "sleep_s" for row in org.filed())
 
 
+@pytest.mark.slow  # a researcher at work for seconds
 def test_an_order_outlives_a_move_of_the_seat_in_the_middle_of_its_filing(org: Org, junior: Callable[[], Pane]) -> None:
     pane = junior()
     pane.until(lambda: "idle" in org.events("j1"))

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pane import Pane
 
-from org.agents.repl import PROMPT, Composer, cells, tail, wrapped
+from org.agents.repl import PROMPT, Composer, cells, head, tail, wrapped
 
 ECHO = """
 import sys, time
@@ -143,3 +144,29 @@ def test_the_shown_draft_fits_and_ends_as_typed(draft: str, width: int) -> None:
 @given(st.text(max_size=300), st.integers(20, 100))
 def test_wrapped_text_carries_no_escape(text: str, width: int) -> None:
     assert not any(c < " " or c == "\x7f" for line in wrapped(text, width) for c in line)
+
+
+def test_what_is_shown_of_a_long_draft_costs_no_more_than_its_width() -> None:
+    draft, began = "wörd 语 " * 20_000, time.process_time()
+    for _ in range(30):  # a paste of 100 KB is drawn so often
+        assert draft.endswith(tail(draft, 80).removeprefix("…"))
+        assert draft.startswith(head(draft, 80).removesuffix("…"))
+    assert time.process_time() - began < 1.0
+
+
+def test_accents_without_end_are_cut_too() -> None:
+    assert tail("\u0301" * 50_000, 80).startswith("…") and head("\u0301" * 50_000, 80).endswith("…")
+    assert tail("é" * 40, 80) == "é" * 40 == head("é" * 40, 80)  # decomposed: twice the characters
+
+
+def test_a_paste_that_is_too_long_is_cut_and_that_is_said_once(pane: Pane) -> None:
+    pane.until("\x1b[?2004h")
+    pane.type("\x1b[200~" + "x" * 1500)
+    for _ in range(66):
+        pane.type("y" * 1500)
+        pane.read(0.0)
+    pane.type("\x1b[201~\r")
+    pane.until("got <xxx")
+    pane.type("quit\r")
+    pane.until("left")
+    assert pane.seen.count("cut") == 1

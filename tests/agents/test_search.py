@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from org.agents import knobs, reasons, search
@@ -90,6 +90,7 @@ def test_the_search_comes_near_the_best_values() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 12))
+@example(229461, 12)  # a value outside the range, where the knob stands
 def test_every_proposal_is_new_allowed_and_predicted(seed: int, length: int) -> None:
     dice = random.Random(seed)
     done = follow(length, lambda chosen: dice.gauss(0, 0.02), seed)

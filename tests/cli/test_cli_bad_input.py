@@ -65,7 +65,7 @@ def one_line(text: str) -> str:
         (["send", "human", " "], "the letter is empty"),
         (["inbox", "../../x"], "a-z 0-9 _ -"),
         (["--seat", "j1", "inbox"], "there is no seat 'j1'"),
-        (["standup", "review"], "'show', 'now'"),
+        (["standup", "rewiew"], "'show', 'now'"),
         (["audit", "nowhere.md"], "is no file"),
         (["status", "--jsno"], "--json"),
         (["--home", "/nonexistent", "status"], "org init /nonexistent"),
@@ -118,6 +118,16 @@ def test_a_bad_charter_stops_a_launch_before_anything_is_made(
     before = tree(tiny_home.root)
     done = cli("--home", tiny_home.root, *verb)
     assert said in one_line(done.err)
+    assert (done.code, done.out) == (2, "")
+    assert tree(tiny_home.root) == before
+
+
+def test_a_role_page_that_is_no_text_stops_a_launch_before_anything_is_made(cli: Cli, tiny_home: Home) -> None:
+    page = tiny_home.org_folder("chief-juniors") / "roles" / "junior.md"
+    page.write_bytes("Sei höflich.\n".encode("latin-1"))
+    before = tree(tiny_home.root)
+    done = cli("--home", tiny_home.root, "launch", "--detach")
+    assert f"{page} is not UTF-8 text" in one_line(done.err)
     assert (done.code, done.out) == (2, "")
     assert tree(tiny_home.root) == before
 
@@ -218,6 +228,8 @@ def test_init_refuses_a_home_and_a_file(cli: Cli, tiny_home: Home, odd_path: Pat
     home = tiny_home
     assert "is a home already" in one_line(cli("init", home.root).err)
     assert "is a file; name a folder" in one_line(cli("init", home.charter / "x").err)
+    inside = cli("init", home.root / "code" / "new", "--code", home.root / "code")
+    assert "lies in the code" in one_line(inside.err) and not (home.root / "code" / "new").exists()
     (odd_path / "half" / "comms").mkdir(parents=True)
     (odd_path / "half" / "comms" / "x").touch()
     assert "is there and not empty" in one_line(cli("init", odd_path / "half").err)

@@ -252,6 +252,7 @@ def test_init_makes_a_home_for_somebody_elses_code(cli: Cli, tiny_home: Home, od
     assert (made.comms.is_dir(), made.worktrees.is_dir()) == (True, True)
     assert cli("--home", made.root, "seat", "me").code == 0
     assert (made.worktree("me") / "train.py").is_file()
+    assert "- when-refused: " in cli("--home", made.root, "--seat", "me", "brief").out
     assert [p.name for p in odd_path.iterdir() if p.name.startswith(".")] == []
 
 
@@ -259,7 +260,7 @@ def test_init_without_code_is_this_installation(cli: Cli, odd_path: Path) -> Non
     made = Home(odd_path / "mine")
     assert cli("init", made.root, "--json").json == {"home": str(made.root)}
     assert Path(charter.load(made).code).is_dir()
-    assert made.org_folder("chief-juniors").is_dir()
+    assert made.org_folder("chief-juniors").is_dir() and (made.skills / "when-refused.md").is_file()
     other = Home(odd_path / "theirs")
     assert cli("init", other.root, "--task", made.charter).code == 0
     assert charter.load(other) == charter.load(made)

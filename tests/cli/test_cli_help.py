@@ -84,6 +84,7 @@ def test_what_agents_call_all_day_loads_nothing_heavy(tiny_home: Home, line: str
     assert done.stdout.splitlines()[-1] == "HEAVY", done.stderr
 
 
+@pytest.mark.slow  # seconds of starts that are measured
 def test_starting_a_verb_costs_at_most_three_argparse_scripts(tmp_path: Path) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
     try:

@@ -50,6 +50,7 @@ def test_a_landing_is_one_document_and_then_there_already(cli: Cli, work: Work) 
     assert cli("land", "main", "--json").json["status"] == "there"
 
 
+@pytest.mark.slow  # several experiments, run for real
 def test_head_that_holds_all_of_it_is_no_error(cli: Cli, work: Work) -> None:
     work.plant(LR)
     cli("land", "main")
@@ -59,6 +60,7 @@ def test_head_that_holds_all_of_it_is_no_error(cli: Cli, work: Work) -> None:
     assert cli("land", "main", "--branch", "x", "--json").json["experiments"] == []
 
 
+@pytest.mark.slow  # several experiments, run for real
 @pytest.mark.parametrize("how", ["--seat", "ORG_SEAT"])
 def test_a_seat_is_refused(cli: Cli, work: Work, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     work.plant(LR)
@@ -71,6 +73,7 @@ def test_a_seat_is_refused(cli: Cli, work: Work, monkeypatch: pytest.MonkeyPatch
     assert len(refs(work.top)) == 1
 
 
+@pytest.mark.slow  # several experiments, run for real
 def test_what_cannot_land_has_the_contracts_exit_code_and_makes_nothing(cli: Cli, work: Work) -> None:
     record.ensure_program(work.home, "main")
     done = cli("land", "main", "--json")

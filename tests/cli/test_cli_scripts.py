@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = (
@@ -177,15 +178,15 @@ def test_a_demo_that_cannot_go_on_says_so_in_its_exit_code(
 
 
 def test_an_interrupted_probe_leaves_no_process_and_no_folder(demo: Demo) -> None:
-    demo.answers(train='echo $$ >> "$TMPDIR/pids"; exec sleep 60')
+    demo.answers(train='echo $$ >> "$TMPDIR/pids"; exec sleep 600')
     pids = demo.tmp / "pids"
     running = demo.start()
-    end = time.monotonic() + 10
-    while not pids.is_file() or len(pids.read_text().split()) < len(os.sched_getaffinity(0)):
-        assert time.monotonic() < end, "the probe does not start"
-        time.sleep(0.02)
+    wait_for(
+        lambda: pids.is_file() and len(pids.read_text().split()) >= len(os.sched_getaffinity(0)),
+        what="the probe to start",
+    )
     running.send_signal(signal.SIGINT)
-    running.communicate(timeout=10)
+    running.communicate(timeout=60)
     assert running.returncode == 130
     assert demo.calls == ["status --json"]  # nothing was launched, so nothing is stopped
     assert [pid for pid in pids.read_text().split() if Path(f"/proc/{pid}").exists()] == []

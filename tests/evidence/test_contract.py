@@ -67,6 +67,7 @@ def test_constants_are_literals_at_module_level_and_the_last_one_counts() -> Non
     assert found["A"].line == 8
 
 
+@pytest.mark.slow  # two seconds of drawn texts
 @given(st.text())
 def test_any_text_has_constants_or_a_line(text: str) -> None:
     try:

@@ -268,6 +268,7 @@ def test_a_harm_of_the_margin_rarely_holds() -> None:
 # --- error rates -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # thousands of drawn histories
 @pytest.mark.parametrize("rho", [0.0, 0.82])
 def test_verification_passes_almost_no_null(rho: float) -> None:
     """4 + 4 fresh runs on the hidden split with nothing else known, the worst case: 0.25 % by theory."""

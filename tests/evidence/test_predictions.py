@@ -10,7 +10,11 @@ from org.bench import orgbench
 from org.evidence import predictions
 from org.records import Contract, Verdict
 
-SOURCES = {"I0001": "a paper", "I0002": "j1"}
+ORIGINS = {
+    "I0001": predictions.Origin("a paper", "chief"),
+    "I0002": predictions.Origin("j1", "j1"),
+    "I0003": predictions.Origin("human", "j3"),
+}
 
 
 def case(name: str, expect: float | None, effect: float | None, seat: str, **more: object) -> tuple[Contract, Verdict]:
@@ -28,13 +32,17 @@ CASES = [
     case("E0004", -0.03, -0.03, "j2", backend="offline", idea="I0009"),
     case("E0005", -0.05, None, "j2", backend="offline", idea="I0001"),  # invalid, a crash, lost: nothing was measured
     case("E0006", None, -0.09, "j3", backend="codex"),
+    case("E0008", None, -0.03, "j3", backend="codex", idea="I0003", idea_expect=-0.04),
+    case(
+        "E0009", None, +0.90, "j3", backend="codex", idea="I0003", idea_expect=-0.04
+    ),  # a second value of an idea: not what it predicted
     case("E0007", -0.5, -0.09, "human", members=("E0001", "E0004")),  # a stack: nobody predicted it
 ]
 
 
 def scored() -> dict[tuple[str, str], predictions.Score]:
     contracts = {c.experiment: c for c, _ in CASES}
-    found = predictions.scores(contracts, {v.experiment: v for _, v in CASES}, SOURCES)
+    found = predictions.scores(contracts, {v.experiment: v for _, v in CASES}, ORIGINS)
     return {(score.by, score.who): score for score in found}
 
 
@@ -44,7 +52,9 @@ def test_each_seat_backend_and_source_has_one_score_in_this_order() -> None:
         ("seat", "j2"),
         ("backend", "claude"),
         ("backend", "offline"),
+        ("idea author", "j3"),
         ("idea source", "a paper"),
+        ("idea source", "human"),
         ("idea source", "j1"),
         ("idea source", predictions.NO_PAGE),
     ]
@@ -58,6 +68,8 @@ def test_each_seat_backend_and_source_has_one_score_in_this_order() -> None:
         (("backend", "claude"), 2, "1/2 (50%)", 0.025),
         (("idea source", "a paper"), 1, "1/1 (100%)", 0.01),
         (("idea source", "j1"), 1, "0/1 (0%)", 0.04),
+        (("idea author", "j3"), 1, "1/1 (100%)", 0.01),
+        (("idea source", "human"), 1, "1/1 (100%)", 0.01),
     ],
 )
 def test_the_sign_and_the_distance_are_those_of_what_was_measured(key, n: int, signs: str, error: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -114,6 +115,8 @@ def test_the_last_look_always_decides(z: float) -> None:
 
 def test_a_claim_alone_needs_more_fresh_seeds_than_a_stack() -> None:
     assert [stack.verification_runs(Rules(), ["E1"] * count) for count in (1, 2, 4)] == [8, 4, 4]
+    shown = {name: replace(said("win", z), experiment=name) for name, z in (("E1", 3.0), ("E2", 6.2))}
+    assert [stack.verification_runs(Rules(), [name], shown) for name in ("E1", "E2", "E3")] == [8, 4, 8]
 
 
 def test_a_heads_bank_is_filled_once_and_only_up_to_the_scales_size() -> None:

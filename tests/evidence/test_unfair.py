@@ -32,6 +32,7 @@ def test_an_unfair_pair(table: matching.Table, word: str) -> None:
     "table",
     [
         axes(tokens=(100, 100), cpu_s=(10, 19)),
+        axes(tokens=(100, 100), cpu_s=(0.06, 0.25)),  # a busy machine; what it takes to start a process
         axes(tokens=(100, 101), cpu_s=(10, 2)),
         axes(tokens=(None, 100), flops=(None, 5)),
         axes(tokens=(100, 100), cpu_s=(None, 50)),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from persons import Work
+from tiny import make_tiny_home
+from waiting import wait_for
 
 from org import charter as charters
 from org import files
@@ -20,52 +24,76 @@ def make_seat(tiny_home: Home) -> Callable[[str, str], Seat]:
     """make_seat(name, program): a worktree filled from the record, as team.seats makes it."""
 
     def make(name: str = "me", program: str = "main") -> Seat:
-        record.ensure_record(tiny_home, charters.load(tiny_home))
-        head = record.ensure_program(tiny_home, program)
-        worktree = tiny_home.worktree(name)
-        worktrees.add(tiny_home.hub, worktree, seat_branch(program, name), head)
-        for path, data in git.read_files(
-            tiny_home.record, head, [e.path for e in git.list_tree(tiny_home.record, head)]
-        ).items():
-            files.replace(worktree / path, data)
-        worktrees.fill_index(worktree)
-        return Seat(
-            name=name,
-            role="junior",
-            backend="offline",
-            program=program,
-            branch=seat_branch(program, name),
-            worktree=str(worktree),
-            device=None,
-            created=files.utc_now(),
-        )
+        return lay_seat(tiny_home, name, program)
 
     return make
+
+
+def lay_seat(home: Home, name: str, program: str) -> Seat:
+    record.ensure_record(home, charters.load(home))
+    head = record.ensure_program(home, program)
+    worktree = home.worktree(name)
+    worktrees.add(home.hub, worktree, seat_branch(program, name), head)
+    paths = [e.path for e in git.list_tree(home.record, head)]
+    for path, data in git.read_files(home.record, head, paths).items():
+        files.replace(worktree / path, data)
+    worktrees.fill_index(worktree)
+    return Seat(
+        name=name,
+        role="junior",
+        backend="offline",
+        program=program,
+        branch=seat_branch(program, name),
+        worktree=str(worktree),
+        device=None,
+        created=files.utc_now(),
+    )
 
 
 @pytest.fixture
 def edit() -> Callable[[Seat, str, str], None]:
     """edit(seat, old, new): one replacement in the seat's train.py."""
+    return replace_in_trainer
 
-    def change(seat: Seat, old: str, new: str) -> None:
-        path = Path(seat.worktree) / "train.py"
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new))
 
-    return change
+def replace_in_trainer(seat: Seat, old: str, new: str) -> None:
+    path = Path(seat.worktree) / "train.py"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.fixture(scope="session")
+def measured_once(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """What `measured` copies: its runs take three seconds."""
+    home = make_tiny_home(tmp_path_factory.mktemp("measured") / "home")
+    seat = lay_seat(home, "me", "main")
+    for old, new in (("0.02", "0.04"), ("0.04", "0.05")):
+        replace_in_trainer(seat, f"MATRIX_LR = {old}", f"MATRIX_LR = {new}")
+        contract = gate.submit(home, seat, f"the learning rate {new}")
+        follow.drive(home, contract.experiment, lambda line: None, poll_s=0.05)
+    locks = [*home.experiments.glob("*/runs/*/lock"), *home.leases.iterdir()]
+    wait_for(lambda: not any(map(files.is_locked, locks)), what="the runners, who still sweep their folders")
+    book = ledger.Ledger(home)
+    for i in range(3):
+        book.append("org", f"org:test-{i}", {"event": "test", "number": i})
+    assert fidelity.problems(home) == []
+    return home
 
 
 @pytest.fixture
-def measured(tiny_home: Home, make_seat, edit) -> Home:
-    """Two experiments with their verdicts, one refusal, the bank, and lines after the last commit to the record."""
-    seat = make_seat()
-    for old, new in (("0.02", "0.04"), ("0.04", "0.05")):
-        edit(seat, f"MATRIX_LR = {old}", f"MATRIX_LR = {new}")
-        contract = gate.submit(tiny_home, seat, f"the learning rate {new}")
-        follow.drive(tiny_home, contract.experiment, lambda line: None, poll_s=0.05)
-    book = ledger.Ledger(tiny_home)
-    for i in range(3):
-        book.append("org", f"org:test-{i}", {"event": "test", "number": i})
+def measured(tiny_home: Home, measured_once: Home) -> Home:
+    """Two experiments with their verdicts, one refusal, the bank, and lines after the last commit to the record. A copy:
+    the worktree of `me` in it is where the runs were filed, and no place to file from."""
+    shutil.rmtree(tiny_home.root)
+    shutil.copytree(measured_once.root, tiny_home.root, symlinks=True)
     assert fidelity.problems(tiny_home) == []
     return tiny_home
+
+
+@pytest.fixture
+def work(tiny_home: Home, tmp_path: Path) -> Work:
+    """A person's repository that holds the code under study, with one commit; its path is an odd one."""
+    made = Work(tiny_home, tmp_path / 'a\nperson\'s "place"')
+    made.commit("begin")
+    return made

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
+import signal
 
 import pytest
-from whole import age, assert_whole, wait_until
+from waiting import wait_for
+from whole import DISPATCH, age, assert_whole, dispatch_until, run
 
 from org import charter as charters
 from org import files
 from org.evidence import stack
 from org.lab import credits, dispatch, fidelity, gate, ledger, record, stacks
+from org.lab.book import Book
 from org.world import git
 
 pytestmark = pytest.mark.slow  # each measures several stacks
 
 
-def until(home, done, limit_s: float = 60.0) -> ledger.Book:
-    """Dispatch until `done(book)`; the book."""
-    dispatcher = dispatch.Dispatcher(home)
-    end = time.monotonic() + limit_s
-    while not done(book := ledger.read(home)):
-        assert time.monotonic() < end, [(r["kind"], r["key"]) for r in book.rows][-8:]
-        dispatcher.tick()
-        time.sleep(0.05)
-    return book
-
-
-def lines(book: ledger.Book, kind: str) -> list[dict]:
+def lines(book: Book, kind: str) -> list[dict]:
     return [row for row in book.rows if row.get("kind") == kind]
 
 
-def is_settled(book: ledger.Book) -> bool:
+def is_settled(book: Book) -> bool:
     return bool(book.heads) and stack.owing(book.rows, "main") is None
 
 
@@ -49,7 +37,7 @@ def stacked(tiny_home, make_seat, edit):
             seat = make_seat(f"s{number}")
             edit(seat, old, new)
             filed.append(gate.submit(tiny_home, seat, f"edit {number}"))
-        until(tiny_home, lambda book: all(c.experiment in book.verdicts for c in filed))
+        dispatch_until(tiny_home, lambda book: all(c.experiment in book.verdicts for c in filed))
         members = [c.experiment for c in filed]
         with gate.filing(tiny_home):
             book = ledger.Ledger(tiny_home)
@@ -70,7 +58,7 @@ USELESS = ("SLEEP_S = 0.0", "SLEEP_S = 0.001")
 
 def test_members_that_help_are_credited_and_stay(tiny_home, stacked) -> None:
     members, filed = stacked(GOOD, ALSO_GOOD)
-    book = until(tiny_home, is_settled)
+    book = dispatch_until(tiny_home, is_settled)
     assert {row["member"]: row["outcome"] for row in lines(book, "credit")} == dict.fromkeys(members, "helps")
     for row in lines(book, "credit"):
         assert row["effect"] < 0 < row["z"] and row["se"] > 0
@@ -89,7 +77,7 @@ def test_members_that_help_are_credited_and_stay(tiny_home, stacked) -> None:
 
 def test_a_member_whose_removal_does_not_hurt_leaves_the_head(tiny_home, stacked) -> None:
     (good, useless), filed = stacked(GOOD, USELESS)
-    book = until(tiny_home, is_settled)
+    book = dispatch_until(tiny_home, is_settled)
     assert {row["member"]: row["outcome"] for row in lines(book, "credit")} == {useless: "inert", good: "helps"}
     first, last = lines(book, "head")
     assert (last["was"], last["removed"], last["members"]) == (filed.commit, [useless], [good])
@@ -105,20 +93,22 @@ def test_a_member_whose_removal_does_not_hurt_leaves_the_head(tiny_home, stacked
 
 def test_what_was_won_on_the_head_still_counts_when_a_member_left_it(tiny_home, stacked, make_seat, edit) -> None:
     stacked(GOOD, USELESS)
-    until(tiny_home, lambda book: book.heads)
+    dispatch_until(tiny_home, lambda book: book.heads)
     seat = make_seat("late")
     edit(seat, *ALSO_GOOD)
     late = gate.submit(tiny_home, seat, "on the head with both")
-    book = until(tiny_home, lambda book: is_settled(book) and late.experiment in book.verdicts)
+    book = dispatch_until(tiny_home, lambda book: is_settled(book) and late.experiment in book.verdicts)
     assert book.heads["main"]["removed"] and late.baseline_commit == book.heads["main"]["was"]
     again = stacks.stack(tiny_home, "main")
-    assert again is not None and again.members == (late.experiment,) and len(again.seeds) == 8, "a claim alone: 8 + 8"
+    assert again is not None and again.members == (late.experiment,)
+    z = book.verdicts[late.experiment].z
+    assert z >= 6.18 and len(again.seeds) == 4, "a claim alone: 8 + 8, unless it showed twice what it has to show again"
     assert again.baseline_commit == book.heads["main"]["commit"]
 
 
 def test_no_member_leaves_under_a_verification_that_is_open(tiny_home, stacked) -> None:
     stacked(GOOD, USELESS)
-    book = until(tiny_home, lambda book: book.heads)
+    book = dispatch_until(tiny_home, lambda book: book.heads)
     head = book.heads["main"]["commit"]
     open_one = book.experiments[book.heads["main"]["experiment"]]
     name = "E0099"
@@ -133,16 +123,8 @@ def test_no_member_leaves_under_a_verification_that_is_open(tiny_home, stacked) 
 @pytest.mark.parametrize("point", ["credits.credit", "ledger.credit", "credits.head", "ledger.head:2"])
 def test_a_dispatcher_killed_while_it_credits_writes_each_line_once(tiny_home, stacked, point) -> None:
     (good, useless), _ = stacked(GOOD, USELESS)
-    code = (
-        "import sys,time;from pathlib import Path;from org.home import Home;from org.lab import dispatch\n"
-        "d = dispatch.Dispatcher(Home(Path(sys.argv[1])))\n"
-        "while True: d.tick(); time.sleep(0.05)"
-    )
-    environ = {**os.environ, "ORG_FAILPOINT": point}
-    command = [sys.executable, "-c", code, str(tiny_home.root)]
-    died = subprocess.run(command, env=environ, timeout=60, check=False).returncode
-    assert died == -9
-    book = until(tiny_home, is_settled)
+    assert run(DISPATCH, tiny_home, point=point) == -signal.SIGKILL
+    book = dispatch_until(tiny_home, is_settled)
     told = [json.loads(line) for line in tiny_home.ledger.read_text().splitlines()]
     keys = [row["key"] for row in told]
     assert len(keys) == len(set(keys))
@@ -152,7 +134,7 @@ def test_a_dispatcher_killed_while_it_credits_writes_each_line_once(tiny_home, s
     age(tiny_home)
     last = dispatch.Dispatcher(tiny_home)
     last.tick(allow_new=False)
-    wait_until(lambda: not last.running())
+    wait_for(lambda: not last.running(), what="the end of the runs")
     assert_whole(tiny_home)
     assert len({(r.tree, r.seed) for r in book.results.values() if r.status == "ok"}) == len(
         [r for r in book.results.values() if r.status == "ok"]
@@ -161,7 +143,7 @@ def test_a_dispatcher_killed_while_it_credits_writes_each_line_once(tiny_home, s
 
 def test_removals_wait_for_all_other_work_unless_a_win_waits_for_them(tiny_home, stacked, make_seat, edit) -> None:
     stacked(GOOD, USELESS)
-    book = until(tiny_home, lambda book: book.heads)
+    book = dispatch_until(tiny_home, lambda book: book.heads)
     dispatcher = dispatch.Dispatcher(tiny_home)
     charter = charters.load(tiny_home)
 

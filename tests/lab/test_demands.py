@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
+import signal
 from dataclasses import replace
 
 import pytest
+from whole import TICK, dispatch_until, run
 
 from org import charter as charters
 from org import files
@@ -17,6 +15,7 @@ from org.cli import doctor, main, results
 from org.errors import BadInput, OrgError, Refused
 from org.evidence import ladder
 from org.lab import dispatch, fidelity, follow, gate, intents, ledger, promotions, stacks
+from org.lab.book import Book
 from org.records import PERSON
 from org.team import ideas, letters
 
@@ -44,16 +43,6 @@ def watched(tiny_home):
     return tiny_home
 
 
-def until(home, done, limit_s: float = 90.0) -> ledger.Book:
-    dispatcher = dispatch.Dispatcher(home)
-    end = time.monotonic() + limit_s
-    while not done(book := ledger.read(home)):
-        assert time.monotonic() < end, [(r["kind"], r["key"]) for r in book.rows][-8:]
-        dispatcher.tick()
-        time.sleep(0.03)
-    return book
-
-
 def filed(home, make_seat, edit, **more):
     seat = make_seat()
     edit(seat, *GOOD)
@@ -66,7 +55,7 @@ def judged(home, name: str):
         return follow.drive(home, name, lambda line: None, poll_s=0.03)
 
 
-def retests(book: ledger.Book) -> list[tuple[str, str]]:
+def retests(book: Book) -> list[tuple[str, str]]:
     return [(c.promotes, c.scale) for c in book.experiments.values() if c.promotes]
 
 
@@ -108,6 +97,21 @@ def test_what_nobody_wrote_down_is_not_cited(watched, make_seat, edit, named: di
     assert gate.submit(watched, seat, "why", cites=("careful-steps",), idea="I0001", dry=True).idea == "I0001"
 
 
+def test_what_an_idea_predicted_when_it_was_filed_is_in_the_contract(watched, make_seat, edit) -> None:
+    seat = make_seat()
+    edit(seat, *GOOD)
+
+    def predicted() -> float | None:
+        return gate.submit(watched, seat, "why", cites=("careful-steps",), idea="I0001", dry=True).idea_expect
+
+    ideas.add(watched, "larger steps", "human", expect=-0.02)
+    [page] = watched.ideas.glob("I0001-*.md")
+    assert predicted() == -0.02
+    for head, number in (("expect: '-0.03'", -0.03), ("expect: 1e999", None), ("expect: [", None), ("x: y", None)):
+        page.write_text(f"---\n{head}\n---\nlarger steps\n")
+        assert predicted() == number
+
+
 def test_without_a_registry_nothing_can_be_cited(tiny_home, make_seat, edit) -> None:
     seat = make_seat()
     edit(seat, *GOOD)
@@ -137,11 +141,11 @@ def test_the_org_files_the_retests_and_the_win_waits_for_all_of_them(watched, ma
     sent = letters.outgoing(book, charters.load(home), {"chief": "chief", "me": "junior"}, {"me": "main"}, 0)
     body = next(letter.body for letter in sent if letter.about == name)
     assert "val_bpb of both forms" in body and "carried to demo and std" in body
-    book = until(home, lambda book: retests(book))
+    book = dispatch_until(home, lambda book: retests(book))
     assert retests(book) == [(name, "demo")], "one at a time"
     retest = next(c for c in book.experiments.values() if c.promotes)
     assert (retest.seat, retest.demands, retest.owed_scales) == ("me", (), ())
-    book = until(home, lambda book: len(retests(book)) == 2 and not book.open())
+    book = dispatch_until(home, lambda book: len(retests(book)) == 2 and not book.open())
     assert retests(book) == [(name, "demo"), (name, "std")] and book.out() == {}
     stack = stacks.stack(home, "main")
     assert stack is not None and stack.members == (name,)
@@ -172,7 +176,7 @@ def test_one_that_falls_is_out_and_the_next_scale_is_not_tried(watched, make_sea
     path = home.root / "code" / "train.py"
     path.write_text(path.read_text().replace(*BENT, 1))
     name = filed(home, make_seat, edit).experiment
-    book = until(home, lambda book: book.retracted)
+    book = dispatch_until(home, lambda book: book.retracted)
     dispatcher = dispatch.Dispatcher(home)
     for _ in range(3):
         dispatcher.tick()
@@ -189,14 +193,8 @@ def test_a_dispatcher_killed_while_it_files_owes_the_same(watched, make_seat, ed
     home = watched
     name = filed(home, make_seat, edit).experiment
     judged(home, name)
-    code = (
-        "import sys;from pathlib import Path;from org.home import Home;from org.lab import dispatch\n"
-        "dispatch.Dispatcher(Home(Path(sys.argv[1]))).tick()"
-    )
-    environ = {**os.environ, "ORG_FAILPOINT": point}
-    command = [sys.executable, "-c", code, str(home.root)]
-    assert subprocess.run(command, env=environ, timeout=60, check=False).returncode == -9
-    book = until(home, lambda book: len(retests(book)) == 2 and not book.open())
+    assert run(TICK, home, point=point) == -signal.SIGKILL
+    book = dispatch_until(home, lambda book: len(retests(book)) == 2 and not book.open())
     assert retests(book) == [(name, "demo"), (name, "std")]
     assert fidelity.problems(home) == []
 

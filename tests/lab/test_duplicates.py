@@ -104,5 +104,5 @@ def test_what_was_retracted_may_be_filed_once_more_and_owes_what_it_fell_at(tiny
     with pytest.raises(Refused, match=f"is being measured as {two.experiment} of you"):
         file(tiny_home, make_seat, edit, "other", "import math")
     retract(tiny_home, two.experiment, "E0092")
-    with pytest.raises(Refused, match=r"\(retracted at demo by E0091 and at demo by E0092\)"):
+    with pytest.raises(Refused, match=r"\(retracted at demo by E0091 and retracted at demo by E0092\)"):
         file(tiny_home, make_seat, edit, "last", "import math")

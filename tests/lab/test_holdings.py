@@ -13,13 +13,6 @@ from org.lab import archive, fidelity, ledger, record
 from org.world import git
 
 
-@pytest.fixture
-def work(tiny_home: Home, tmp_path: Path) -> Work:
-    made = Work(tiny_home, tmp_path / "theirs")
-    made.commit("begin")
-    return made
-
-
 def said(home: Home) -> str:
     return " | ".join(f"{p['line']}: {p['what']}" for p in fidelity.problems(home))
 

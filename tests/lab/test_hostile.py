@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from traps import small
-from whole import wait_until
+from waiting import wait_for
 
 from org.errors import OrgError, Refused
 from org.home import Home
@@ -225,7 +225,7 @@ def test_what_lies_in_a_runs_folder_is_no_module_of_the_referee(odd_path, canari
             (folder / name).write_text(f"import pathlib; pathlib.Path({str(canaries / name)!r}).touch()\n")
     dispatcher = dispatch.Dispatcher(home)
     dispatcher.tick()
-    assert wait_until(lambda: not dispatcher.running())
+    wait_for(lambda: not dispatcher.running(), what="the end of the runs")
     assert ran(canaries) == []
     results = ledger.read(home).results.values()
     assert results and {r.status for r in results} == {"ok"}

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from tiny import make_tiny_home
 from traps import play, small
-from whole import FILE, age, alive, assert_whole, start, wait_until
+from waiting import wait_for
+from whole import DISPATCH, FILE, age, alive, assert_whole, run, start
 
 from org.home import Home
 from org.lab import dispatch, follow, gate, ledger, record
@@ -22,9 +23,6 @@ from org.lab import dispatch, follow, gate, ledger, record
 pytestmark = pytest.mark.slow  # 15 kills, and what is repeated after them, each
 
 KILLS = 15
-DISPATCH = (
-    "import time; from org.lab import dispatch; d = dispatch.Dispatcher(home)\nwhile True: d.tick(); time.sleep(0.02)"
-)
 EDITS = {
     "tiny": [("MATRIX_LR = 0.02", f"MATRIX_LR = 0.0{digits}") for digits in range(30, 60)],
     "scored": [("SMOOTHING = 8.0", f"SMOOTHING = {value / 10}") for value in range(1, 75)],
@@ -57,7 +55,7 @@ def test_kills_at_random_leave_a_home_whole(odd_path, monkeypatch, kind, seed) -
     gate.submit(home, seat, "why")
     path.write_text(original.replace(*next(edits)))
     filer: subprocess.Popen[bytes] | None = None
-    dispatcher = start(DISPATCH, home, "", scratch=scratch)
+    dispatcher = start(DISPATCH, home, scratch=scratch)
     killed: dict[str, int] = {}
     try:
         while sum(killed.values()) < KILLS:
@@ -66,7 +64,7 @@ def test_kills_at_random_leave_a_home_whole(odd_path, monkeypatch, kind, seed) -
                     path.write_text(original.replace(*next(edits)))
                 filer = start(FILE, home, words, scratch=scratch)
             if dispatcher.poll() is not None:
-                dispatcher = start(DISPATCH, home, "", scratch=scratch)
+                dispatcher = start(DISPATCH, home, scratch=scratch)
             time.sleep(dice.uniform(0.1, 0.8))
             if victim := choose(home, dice):
                 pid, what = victim
@@ -81,11 +79,15 @@ def test_kills_at_random_leave_a_home_whole(odd_path, monkeypatch, kind, seed) -
                 process.kill()
                 process.wait()
     age(home, scratch)
-    for contract in ledger.read(home).open():
-        follow.drive(home, contract.experiment, lambda line: None, poll_s=0.02)
+    for filing in (None, original.replace(*next(edits))):  # a number that names nothing goes with the next filing
+        if filing is not None:
+            path.write_text(filing)
+            assert run(FILE, home, words, scratch=scratch) == 0
+        for contract in ledger.read(home).open():
+            follow.drive(home, contract.experiment, lambda line: None, poll_s=0.02)
     last = dispatch.Dispatcher(home)
     last.tick(allow_new=False)
-    assert wait_until(lambda: not last.running(), 60), killed
+    wait_for(lambda: not last.running(), what=killed)
     last.tick(allow_new=False)
     assert_whole(home, scratch)
     book = ledger.read(home)

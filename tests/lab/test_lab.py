@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
+from whole import FOLLOW, dispatch_until, start
 
 from org import charter as charters
 from org import files
 from org.errors import BadInput, Refused
 from org.evidence import judge
 from org.lab import dispatch, fidelity, follow, gate, ledger, record, runner, spec, stacks
+from org.lab.book import Book
 from org.records import BANK
 from org.world import git, process
 
@@ -42,6 +42,7 @@ def test_an_edit_becomes_an_experiment_with_a_verdict(tiny_home, make_seat, edit
     assert "MATRIX_LR" in tiny_home.contract(contract.experiment).read_text()
 
 
+@pytest.mark.slow  # several experiments, run for real
 def test_the_candidate_branch_carries_tentative_wins_and_the_head_stays(tiny_home, make_seat, edit) -> None:
     seat = make_seat()
     before = record.program_head(tiny_home, "main")
@@ -80,6 +81,7 @@ def test_a_stack_of_two_wins_moves_the_head_once(tiny_home, make_seat, edit) -> 
     assert git.resolve(tiny_home.hub, "refs/heads/program/main/main") == stack.commit
 
 
+@pytest.mark.slow  # several experiments, run for real
 def test_a_failed_stack_is_tried_in_halves_once(tiny_home, make_seat, edit) -> None:
     filed = []
     for name, old, new in [("me", "MATRIX_LR = 0.02", "MATRIX_LR = 0.04"), ("you", "SLEEP_S = 0.0", "SLEEP_S = 0.01")]:
@@ -188,33 +190,6 @@ def test_a_crash_of_the_candidate_is_a_verdict(tiny_home, make_seat, edit) -> No
     assert "boom" in " ".join(verdict.reasons)
 
 
-FAILPOINTS = ["runner.start", "ledger.launch", "runner.launched", "runner.scored", "runner.result", "ledger.result"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("point", FAILPOINTS)
-def test_a_runner_killed_anywhere_records_its_run_once(tiny_home, make_seat, edit, point) -> None:
-    seat = make_seat()
-    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
-    contract = gate.submit(tiny_home, seat, "why")
-    os.environ["ORG_FAILPOINT"] = point
-    try:
-        dispatcher = dispatch.Dispatcher(tiny_home)
-        dispatcher.tick()
-        end = time.monotonic() + 20
-        while dispatcher.running() and time.monotonic() < end:
-            time.sleep(0.05)
-    finally:
-        del os.environ["ORG_FAILPOINT"]
-    verdict = drive(tiny_home, contract)
-    assert verdict.outcome == "win"
-    rows = [json.loads(line) for line in tiny_home.ledger.read_text().splitlines()]
-    keys = [row["key"] for row in rows]
-    assert len(keys) == len(set(keys))
-    launched = {row["run"] for row in rows if row["kind"] == "launch"}
-    assert launched == {row["run"] for row in rows if row["kind"] == "result"}
-
-
 def test_a_run_that_ended_after_the_judge_looked_is_not_started_again(tiny_home, make_seat, edit) -> None:
     seat = make_seat()
     edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
@@ -224,28 +199,23 @@ def test_a_run_that_ended_after_the_judge_looked_is_not_started_again(tiny_home,
     charter = charters.load(tiny_home)
     stale = {contract.experiment: judge.More((("candidate", contract.seeds[0]), ("baseline", 1)))}
     book = dispatcher.ledger.refresh()
-    book.verdicts = ledger.Book().verdicts  # none, as when the judge was asked
+    book.verdicts = Book().verdicts  # none, as when the judge was asked
     settings = {"tiny": spec.setting(charter, "tiny", "cpu")}
     assert dispatcher._start(charter, dispatcher._prepare(charter), stale, settings) == []
 
 
-@pytest.mark.slow  # runs of a second and a half, many times
+@pytest.mark.slow  # runs of three seconds, many times
 def test_runs_stopped_with_the_org_are_repeated_however_often(tiny_home, make_seat, edit) -> None:
     seat = make_seat()
-    edit(seat, "SLEEP_S = 0.0", "SLEEP_S = 1.5")  # longer than a busy machine takes to look
+    edit(seat, "SLEEP_S = 0.0", "SLEEP_S = 3.0")  # longer than a busy machine takes to look
     contract = gate.submit(tiny_home, seat, "a slow one")
-    while len(ledger.read(tiny_home).results) < 3:  # the bank, of the fast base
-        dispatch.Dispatcher(tiny_home).tick()
+    dispatch_until(tiny_home, lambda book: len(book.results) >= 3)  # the bank, of the fast base
     for stops in range(1, 5):
         dispatcher = dispatch.Dispatcher(tiny_home)
-        end = time.monotonic() + 20
-        while not _training(tiny_home, contract) and time.monotonic() < end:
-            dispatcher.tick()
-            time.sleep(0.05)
-        for pid in _training(tiny_home, contract):
+        pids = wait_for(lambda d=dispatcher: (d.tick(), _training(tiny_home, contract))[1], what="a run to train")
+        for pid in pids:
             os.kill(pid, signal.SIGTERM)
-        while dispatcher.running() and time.monotonic() < end:
-            time.sleep(0.05)
+        wait_for(lambda d=dispatcher: not d.running(), what="the end of the runs")
         lost = [r for r in ledger.read(tiny_home).results.values() if r.status == "lost"]
         assert len(lost) == stops
         assert not process.find_marked(tiny_home.lease_marker(lost[-1].device))
@@ -261,18 +231,13 @@ def _training(home, contract) -> list[int]:
     return [pid for pid in live if process.identity(pid) is not None]
 
 
+@pytest.mark.slow  # several experiments, run for real
 def test_a_dispatcher_killed_while_runs_train_loses_and_doubles_nothing(tiny_home, make_seat, edit) -> None:
     seat = make_seat()
     edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
     contract = gate.submit(tiny_home, seat, "why")
-    code = (
-        "import sys;from pathlib import Path;from org.home import Home;from org.lab import follow;"
-        "follow.drive(Home(Path(sys.argv[1])), sys.argv[2], print)"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code, str(tiny_home.root), contract.experiment])
-    end = time.monotonic() + 20
-    while not ledger.read(tiny_home).launches and time.monotonic() < end:
-        time.sleep(0.02)
+    child = start(FOLLOW, tiny_home, "", contract.experiment)
+    wait_for(lambda: ledger.read(tiny_home).launches, what="a launch")
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert drive(tiny_home, contract).outcome == "win"
@@ -324,6 +289,7 @@ raise SystemExit(0)
 """
 
 
+@pytest.mark.slow  # several experiments, run for real
 def test_a_hostile_summary_stops_nobody_elses_experiment(tiny_home, make_seat, edit) -> None:
     seat, other = make_seat("me"), make_seat("you")
     path = Path(seat.worktree) / "train.py"
@@ -349,6 +315,7 @@ def test_numbers_of_another_setting_are_not_compared(tiny_home, make_seat, edit)
     assert verdict.runs and not before & set(verdict.runs)
 
 
+@pytest.mark.slow  # several experiments, run for real
 def test_a_bank_that_cannot_be_measured_is_given_up_with_a_verdict(tiny_home, make_seat, edit, monkeypatch) -> None:
     seat = make_seat()
     edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
@@ -406,6 +373,7 @@ def test_a_file_that_an_experiment_added_can_go_again(tiny_home, make_seat, edit
     assert git.read_file(tiny_home.record, gate.submit(tiny_home, seat, "without").commit, "extra/two.py") is None
 
 
+@pytest.mark.slow  # several experiments, run for real
 def test_a_win_is_verified_alone_once_on_a_head(tiny_home, make_seat, edit) -> None:
     seat = make_seat()
     edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from persons import LR, WARM, Work, refs, snapshot
 from repos import sh
-from tiny import TINY_TRAIN, make_tiny_home
+from tiny import TINY_TRAIN
+from whole import dispatch_until
 
 from org.errors import BadInput, OrgError, Refused
 from org.evidence import audit, stack
 from org.home import Home
-from org.lab import dispatch, fidelity, follow, gate, land, ledger, record, stacks
+from org.lab import fidelity, follow, gate, land, ledger, record, stacks
 from org.world import git
-
-
-@pytest.fixture
-def work(tiny_home: Home, tmp_path: Path) -> Work:
-    made = Work(tiny_home, tmp_path / 'a\nperson\'s "place"')
-    made.commit("begin")
-    return made
 
 
 @pytest.fixture
@@ -349,106 +339,6 @@ def test_a_charter_that_names_another_place_by_now_is_one_line(work: Work) -> No
         land.land(work.home, "main")
 
 
-# --- the branch --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow  # lands three times
-def test_a_branch_with_work_of_the_persons_is_left_alone(work: Work) -> None:
-    work.plant(LR)
-    land.land(work.home, "main")
-    sh("git", "checkout", "-q", "org/main", cwd=work.top)
-    sh("git", "commit", "-q", "--allow-empty", "--amend", "-m", sh("git", "log", "-1", "--format=%B", cwd=work.top), cwd=work.top)  # fmt: skip
-    sh("git", "checkout", "-q", "trunk", cwd=work.top)
-    mine = sh("git", "rev-parse", "org/main", cwd=work.top)
-    for _ in range(2):
-        with pytest.raises(BadInput, match="with other work on it; name another with --branch NAME"):
-            land.land(work.home, "main")
-        work.plant(WARM) if _ == 0 else None
-    assert sh("git", "rev-parse", "org/main", cwd=work.top) == mine
-    assert land.land(work.home, "main", branch="org/main2").status == "made"
-
-
-@pytest.mark.slow  # a repository for each name
-@pytest.mark.parametrize(
-    ("existing", "name", "said"),
-    [
-        ("org", None, "has a branch org, so org/main cannot be one"),
-        ("org/main/x", None, "has a branch org/main/x, so org/main cannot be one"),
-        (None, "trunk", "has a branch trunk with other work on it"),
-        (None, "-f", "is no name"),
-        (None, "", "is no name"),
-        (None, "HEAD", "is no name"),
-        (None, "a b", "is no name"),
-        (None, "a\nb", "is no name"),
-        (None, "a..b", "is no name"),
-        (None, "../../x", "is no name"),
-    ],
-)
-def test_a_name_that_cannot_be_is_refused(work: Work, existing: str | None, name: str | None, said: str) -> None:
-    work.plant(LR)
-    if existing:
-        sh("git", "branch", existing, cwd=work.top)
-    before = snapshot(work.top)
-    for dry in (True, False):
-        with pytest.raises(BadInput, match=said):
-            land.land(work.home, "main", branch=name, dry=dry)
-    assert snapshot(work.top) == before
-
-
-def test_a_branch_that_is_checked_out_is_not_moved(work: Work, tmp_path: Path) -> None:
-    work.plant(LR)
-    first = land.land(work.home, "main")
-    sh("git", "worktree", "add", "-q", str(tmp_path / "look\nhere"), "org/main", cwd=work.top)
-    work.plant(WARM)
-    with pytest.raises(BadInput, match="checked out in"):
-        land.land(work.home, "main")
-    assert sh("git", "rev-parse", "org/main", cwd=work.top).strip() == first.commit
-
-
-@pytest.mark.slow  # two homes
-def test_another_home_does_not_take_over_the_branch(work: Work, tmp_path: Path) -> None:
-    work.plant(LR)
-    land.land(work.home, "main")
-    second = make_tiny_home(tmp_path / "second")
-    second.charter.write_text(work.home.charter.read_text())
-    other = Work.__new__(Work)
-    other.home, other.top, other.sub, other.code = second, work.top, work.sub, work.code
-    other.plant(WARM)
-    with pytest.raises(BadInput, match="--branch NAME"):
-        land.land(second, "main")
-
-
-def test_dry_makes_nothing(work: Work) -> None:
-    work.plant(LR)
-    before = snapshot(work.top, but="none")
-    objects = sorted((work.top / ".git" / "objects").rglob("*"))
-    lines = len(ledger.read(work.home).rows)
-    dry = land.land(work.home, "main", dry=True)
-    assert (dry.status, dry.report, dry.files) == ("dry", None, ("sub dir/code/train.py",))
-    assert snapshot(work.top, but="none") == before and not work.home.reports.exists()
-    assert sorted((work.top / ".git" / "objects").rglob("*")) == objects
-    assert len(ledger.read(work.home).rows) == lines
-    assert land.land(work.home, "main").commit == dry.commit
-
-
-@pytest.mark.slow  # killed four times
-@pytest.mark.parametrize("point", ["land.objects", "land.ref", "land.report", "ledger.org"])
-def test_a_landing_that_is_killed_is_whole_or_absent_and_is_mended_by_the_next(work: Work, point: str) -> None:
-    work.plant(LR)
-    before = snapshot(work.top)
-    code = "import sys;from pathlib import Path;from org.home import Home;from org.lab import land\nland.land(Home(Path(sys.argv[1])), 'main')"
-    environ = {**os.environ, "ORG_FAILPOINT": point}
-    died = subprocess.run([sys.executable, "-c", code, str(work.home.root)], env=environ, timeout=60, check=False)
-    assert died.returncode == -9
-    assert snapshot(work.top) == before
-    assert ("org/main" in sh("git", "branch", cwd=work.top)) is (point != "land.objects")
-    done = land.land(work.home, "main")
-    assert done.status == ("made" if point == "land.objects" else "there")
-    assert done.report and done.report.is_file()
-    assert [row["commit"] for row in ledger.read(work.home).org] == [done.commit]
-    assert sh("git", "fsck", "--connectivity-only", cwd=work.top).strip() == ""
-
-
 # --- a whole way -------------------------------------------------------------------------------------------------
 
 
@@ -459,18 +349,13 @@ def test_what_was_really_verified_lands_in_the_repository_that_holds_the_home(ti
     sh("git", "init", "-q", ".", cwd=top)
     sh("git", "add", ".", cwd=top)
     sh("git", "commit", "-qm", "home", cwd=top)
-    dispatcher = dispatch.Dispatcher(tiny_home)
     for name, *change in (("a", "MATRIX_LR = 0.02", "MATRIX_LR = 0.04"), ("b", "FRAC = 0.0", "FRAC = 0.5")):
         seat = make_seat(name)
         edit(seat, *change)
         follow.drive(tiny_home, gate.submit(tiny_home, seat, name).experiment, lambda line: None, poll_s=0.05)
     filed = stacks.stack(tiny_home, "main")
     assert filed is not None
-    end = time.monotonic() + 60
-    while not (book := ledger.read(tiny_home)).heads or stack.owing(book.moves, "main"):
-        assert time.monotonic() < end
-        dispatcher.tick()
-        time.sleep(0.05)
+    book = dispatch_until(tiny_home, lambda book: book.heads and not stack.owing(book.moves, "main"))
     before = snapshot(top / "code")
     done = land.land(tiny_home, "main")
     assert (done.status, done.experiments, done.files) == ("made", [filed.experiment], ("code/train.py",))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from persons import LR, WARM, Work
@@ -14,17 +13,9 @@ from org import files
 from org.cli import land as verb
 from org.cli import main
 from org.errors import BadInput, OrgError, Refused
-from org.home import Home
 from org.lab import fidelity, land, ledger, record
 from org.records import Verdict
 from org.world import git
-
-
-@pytest.fixture
-def work(tiny_home: Home, tmp_path: Path) -> Work:
-    made = Work(tiny_home, tmp_path / "theirs")
-    made.commit("begin")
-    return made
 
 
 def retract(work: Work, name: str, back: bool = False) -> str:
@@ -91,6 +82,7 @@ def test_a_retracted_member_is_marked(work: Work, capsys) -> None:
     assert row["retracted"] is None and [bool(m["retracted"]) for m in row["members"]] == [True, False]
 
 
+@pytest.mark.slow  # several experiments, run for real
 def test_a_retraction_after_the_landing_makes_its_commit_anew(work: Work) -> None:
     stack = work.plant(LR, WARM)
     before = land.land(work.home, "main")
@@ -100,6 +92,7 @@ def test_a_retraction_after_the_landing_makes_its_commit_anew(work: Work) -> Non
     assert "E0001 was retracted" in " ".join(sh("git", "log", "-1", "--format=%B", "org/main", cwd=work.top).split())
 
 
+@pytest.mark.slow  # several experiments, run for real
 def test_a_head_whose_own_stack_was_retracted_does_not_land(work: Work) -> None:
     stack = work.plant(LR)
     test = retract(work, stack)
@@ -107,6 +100,7 @@ def test_a_head_whose_own_stack_was_retracted_does_not_land(work: Work) -> None:
         land.land(work.home, "main")
 
 
+@pytest.mark.slow  # several experiments, run for real
 def test_a_branch_that_holds_what_no_head_holds_any_more_is_named(work: Work, capsys) -> None:
     first = work.plant(LR)
     land.land(work.home, "main", branch="kept/old")
@@ -125,6 +119,7 @@ def test_a_branch_that_holds_what_no_head_holds_any_more_is_named(work: Work, ca
     assert json.loads(call(work, capsys, "--json"))["notices"] == []
 
 
+@pytest.mark.slow  # several experiments, run for real
 def test_retracted_wins_are_not_counted_as_work_to_verify(work: Work) -> None:
     record.ensure_program(work.home, "main")
     writer = ledger.Ledger(work.home)
@@ -140,6 +135,7 @@ def test_retracted_wins_are_not_counted_as_work_to_verify(work: Work) -> None:
         land.land(work.home, "main")
 
 
+@pytest.mark.slow  # several experiments, run for real
 def test_a_step_of_the_clock_is_a_notice_and_an_edit_is_not(work: Work, capsys) -> None:
     work.plant(LR)
     home, writer = work.home, ledger.Ledger(work.home)

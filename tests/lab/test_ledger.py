@@ -6,13 +6,14 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from whole import run
 
 from org import charter as charters
 from org import files
@@ -21,6 +22,7 @@ from org.errors import BadInput, OrgError
 from org.evidence import ladder, stack
 from org.home import Home
 from org.lab import archive, fidelity, gate, ledger, record
+from org.lab.rows import parsed
 from org.world import git
 
 
@@ -258,13 +260,50 @@ def test_a_torn_tail_is_set_aside_and_the_line_is_said_again(tiny_home: Home) ->
     assert fidelity.problems(tiny_home) == []
 
 
+FOREIGN = [
+    b'{"kind":"verdict"}',
+    b"no line",
+    b'{"seq": 1, "kind": "org", "t": "2026"}',
+    b'{"seq": "x", "kind": "head"}',
+    b'{"seq": 7000000000000000000000, "kind": "org", "t": "2026"}',
+    b'{"seq": 3, "kind": "launch", "key": "launch:E0001/x", "t": "2026", "org": "", "run": "E0001/x", ',
+]
+
+
+@pytest.mark.parametrize("line", FOREIGN)
+def test_what_another_hand_appended_is_named_and_the_count_goes_on(tiny_home: Home, line: bytes) -> None:
+    for key in "ab":
+        ledger.Ledger(tiny_home).append("org", key, {})
+    files.append_line(tiny_home.ledger, line.decode())
+    writer = ledger.Ledger(tiny_home)
+    for key in "cd":
+        writer.append("org", key, {})
+    ours = [row for row in map(parsed, tiny_home.ledger.read_bytes().splitlines()) if row and "sum" in row]
+    assert [row["key"] for row in ours] == ["a", "b", "c", "d"]
+    assert sorted({row["seq"] for row in ours}) == [row["seq"] for row in ours], "no number is given twice"
+    assert 3 in {problem["line"] for problem in fidelity.problems(tiny_home)}
+    assert (writer.book.damage() == "the ledger was written by another hand: line 3") == (line != FOREIGN[-1])
+    assert ledger.read(tiny_home).damage() == writer.book.damage()
+
+
+def test_a_line_that_is_none_is_one_problem(tiny_home: Home) -> None:
+    writer = ledger.Ledger(tiny_home)
+    writer.append("org", "a", {})
+    files.append_line(tiny_home.ledger, '{"kind":"verdict"}')
+    writer.append("org", "b", {})
+    seals = [problem for problem in fidelity.problems(tiny_home) if problem["kind"] in ("seal", "tip")]
+    assert [(problem["line"], problem["what"]) for problem in seals] == [(2, "is not a ledger line")]
+    assert ledger.Ledger(tiny_home).refresh().rows.after(1)[0]["key"] == "b"
+
+
+def test_a_ledger_of_our_own_shows_no_other_hand(measured: Home) -> None:
+    assert ledger.read(measured).damage() == ""
+
+
 def test_a_writer_killed_between_line_and_tip_leaves_no_problem(tiny_home: Home) -> None:
     ledger.Ledger(tiny_home).append("org", "a", {})
-    code = "import sys; from pathlib import Path; from org.home import Home; from org.lab import ledger; "
-    code += "ledger.Ledger(Home(Path(sys.argv[1]))).append('org', 'b', {})"
-    environment = os.environ | {"ORG_FAILPOINT": "ledger.tip"}
-    done = subprocess.run([sys.executable, "-c", code, str(tiny_home.root)], env=environment, check=False)
-    assert done.returncode != 0
+    code = "from org.lab import ledger; ledger.Ledger(home).append('org', 'b', {})"
+    assert run(code, tiny_home, point="ledger.tip") == -signal.SIGKILL
     assert len(ledger.read(tiny_home).rows) == 2
     assert fidelity.problems(tiny_home) == []
     ledger.Ledger(tiny_home).append("org", "c", {})
@@ -351,69 +390,3 @@ def test_a_charter_of_another_metric_is_refused_and_named(measured: Home, make_s
     gate.submit(measured, seat, "under the same")
     row = json.loads(measured.ledger.read_bytes().splitlines()[-1])
     assert row["charter"] == charters.charter_hash(measured)
-
-
-def test_an_append_does_not_read_what_was_written_before(tiny_home: Home, monkeypatch) -> None:
-    book = ledger.Ledger(tiny_home)
-    book.append("org", "a", {"text": "x" * 100_000})
-    read: list[int] = []
-    opened = Path.open
-
-    def counting(path, *words, **more):
-        file = opened(path, *words, **more)
-        if path == tiny_home.ledger and "b" in words[0]:
-            return Counted(file, read)
-        return file
-
-    monkeypatch.setattr(Path, "open", counting)
-    book.append("org", "b", {})
-    assert sum(read) < 1000
-
-
-class Counted:
-    """A file that counts what is read from it."""
-
-    def __init__(self, file, read: list[int]) -> None:
-        self._file, self._read = file, read
-
-    def __getattr__(self, name):
-        return getattr(self._file, name)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._file.close()
-
-    def read(self, *words):
-        data = self._file.read(*words)
-        self._read.append(len(data))
-        return data
-
-
-def test_wins_are_known_without_parsing_their_lines(measured: Home) -> None:
-    lazy, whole = ledger.read(measured), ledger.Book()
-    for line in measured.ledger.read_bytes().splitlines():
-        whole.add(json.loads(line))
-    assert (
-        lazy.wins
-        == whole.wins
-        == {
-            n: (v.tier, v.effect)
-            for n, v in whole.verdicts.items()
-            if v.outcome == "win" and v.tier and v.effect is not None
-        }
-    )
-    assert lazy.wins, "the fixture has a win"
-
-
-def test_what_is_out_is_worked_out_once_for_each_line(measured: Home, monkeypatch) -> None:
-    asked = []
-    monkeypatch.setattr(ledger.ladder, "out", lambda *known: asked.append(known) or {})
-    book = ledger.read(measured)
-    for _ in range(3):
-        book.out()
-    assert len(asked) == 1
-    book.add({"kind": "org", "key": "org:later"})
-    book.out()
-    assert len(asked) == 2

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from waiting import wait_for
+from whole import DISPATCH, dispatch_until, run
 
 from org import charter as charters
 from org import files
@@ -16,6 +18,7 @@ from org.cli import main, results, status
 from org.errors import BadInput
 from org.evidence import progress
 from org.lab import dispatch, fidelity, follow, gate, ledger, promotions, record, stacks
+from org.lab.book import Book
 from org.world import git
 
 GOOD = ("MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
@@ -48,16 +51,6 @@ def bent_home(ladder_home):
     return ladder_home
 
 
-def until(home, done, limit_s: float = 90.0) -> ledger.Book:
-    dispatcher = dispatch.Dispatcher(home)
-    end = time.monotonic() + limit_s
-    while not done(book := ledger.read(home)):
-        assert time.monotonic() < end, [(r["kind"], r["key"]) for r in book.rows][-8:]
-        dispatcher.tick()
-        time.sleep(0.03)
-    return book
-
-
 def won(home, make_seat, edit, change=GOOD, name: str = "me") -> str:
     """A tentative win."""
     seat = make_seat(name)
@@ -71,11 +64,11 @@ def won(home, make_seat, edit, change=GOOD, name: str = "me") -> str:
 def verified(home, name: str) -> str:
     """The verification of a tentative win alone, which moved the head."""
     test = stacks.verify(home, name)
-    until(home, lambda book: "main" in book.heads and book.heads["main"]["experiment"] == test.experiment)
+    dispatch_until(home, lambda book: "main" in book.heads and book.heads["main"]["experiment"] == test.experiment)
     return test.experiment
 
 
-def retracting(book: ledger.Book) -> list[dict]:
+def retracting(book: Book) -> list[dict]:
     return [row for row in book.rows if row.get("retracts")]
 
 
@@ -118,7 +111,7 @@ def test_what_does_not_carry_is_retracted_and_its_head_goes_back(bent_home, make
     made = record.program_head(home, "main")
     assert made != base
     [retest] = promotions.promote(home, [test], "demo")
-    book = until(home, retracting)
+    book = dispatch_until(home, retracting)
     [row] = retracting(book)
     assert row["retracts"] == [test, name] and row["experiment"] == retest.experiment and row["scale"] == "demo"
     assert (row["was"], row["commit"], row["tree"]) == (made[0], *base)
@@ -131,7 +124,7 @@ def test_what_does_not_carry_is_retracted_and_its_head_goes_back(bent_home, make
     rows = {r["experiment"]: r for r in results.rows(book)}
     shown = results._line(rows[test])[1]
     assert shown == f"win (verified, reported, retracted at demo by {retest.experiment})"
-    until(home, lambda book: True)
+    dispatch_until(home, lambda book: True)
     dispatcher = dispatch.Dispatcher(home)
     for _ in range(3):
         dispatcher.tick()
@@ -176,24 +169,13 @@ def test_a_head_on_which_a_later_stack_stands_stays_and_the_line_says_so(bent_ho
     upon = verified(home, later)
     head = record.program_head(home, "main")
     promotions.promote(home, [test], "demo")
-    book = until(home, retracting)
+    book = dispatch_until(home, retracting)
     [row] = retracting(book)
     assert row["commit"] == row["was"] == head[0] and f"{upon} stands on it" in row["why"]
     assert record.program_head(home, "main") == head and book.heads["main"]["experiment"] == upon
     assert set(book.retracted) == {name, test}
     best = progress.best(book.verdicts, book.experiments, book.retracted)
     assert best["verified"]["experiment"] == upon
-
-
-def dispatch_until_killed(home, point: str) -> None:
-    code = (
-        "import sys,time;from pathlib import Path;from org.home import Home;from org.lab import dispatch\n"
-        "d = dispatch.Dispatcher(Home(Path(sys.argv[1])))\n"
-        "for _ in range(600): d.tick(); time.sleep(0.05)"
-    )
-    command = [sys.executable, "-c", code, str(home.root)]
-    environ = {**os.environ, "ORG_FAILPOINT": point}
-    assert subprocess.run(command, env=environ, timeout=60, check=False).returncode == -9
 
 
 POINTS = ["promotions.retract", "promotions.head", "ledger.head", "ledger.tip"]
@@ -206,11 +188,10 @@ def test_a_dispatcher_killed_while_it_retracts_ends_in_the_same_place(bent_home,
     base = record.program_head(home, "main")
     test = verified(home, won(home, make_seat, edit))
     [retest] = promotions.promote(home, [test], "demo")
-    until(home, lambda book: sum(r.experiment == retest.experiment for r in book.results.values()) == 8)
-    until(home, lambda book: not dispatch.Dispatcher(home).running())
-    if retracting(ledger.read(home)) == []:
-        dispatch_until_killed(home, point)
-    book = until(home, retracting)
+    dispatch_until(home, lambda book: sum(run.startswith(f"{retest.experiment}/") for run in book.launches) == 8)
+    wait_for(lambda: not dispatch.Dispatcher(home).running(), what="the runs' end, which nobody judges yet")
+    assert run(DISPATCH, home, point=point) == -signal.SIGKILL
+    book = dispatch_until(home, retracting)
     [row] = retracting(book)
     assert (row["commit"], row["tree"]) == base and record.program_head(home, "main") == base
     assert git.resolve(home.hub, "refs/heads/program/main/main") == base[0]
@@ -229,13 +210,13 @@ def test_a_head_that_was_taken_back_in_half_is_not_built_upon(bent_home, make_se
         writer, charter = ledger.Ledger(home), charters.load(home)
         members, tree = stacks._merge(home, writer.refresh(), base[0], [other])
         rival = stacks._file_verification(home, writer, charter, "main", "human", members, tree, "rival", 8)
-    until(home, lambda book: {test, rival.experiment} <= set(book.verdicts) and "main" in book.heads)
+    dispatch_until(home, lambda book: {test, rival.experiment} <= set(book.verdicts) and "main" in book.heads)
     made = ledger.read(home).heads["main"]
     assert made["experiment"] == test
     promotions.promote(home, [test], "demo")
-    dispatch_until_killed(home, "promotions.head")
+    assert run(DISPATCH, home, point="promotions.head") == -signal.SIGKILL
     assert record.program_head(home, "main") == base and "main" in ledger.read(home).heads
-    book = until(home, lambda book: retracting(book) and "main" in book.heads)
+    book = dispatch_until(home, lambda book: retracting(book) and "main" in book.heads)
     [row] = retracting(book)
     assert (row["commit"], row["was"]) == (base[0], made["commit"]) and "goes back to" in row["why"]
     assert (book.heads["main"]["experiment"], book.heads["main"]["was"]) == (rival.experiment, base[0])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from whole import wait_until
+from waiting import wait_for
 
 from org import charter as charters
 from org import files
@@ -39,7 +40,7 @@ def test_a_lost_runs_survivors_are_ended_but_not_the_run_that_has_its_device_now
     base = dispatcher._prepare(charters.load(tiny_home))
     device = begun_and_lost(tiny_home, base, 71)
     name, _, value = tiny_home.lease_marker(device).partition("=")
-    other = subprocess.Popen(["sleep", "60"], env={**os.environ, name: value})
+    other = subprocess.Popen(["sleep", "600"], env={**os.environ, name: value})
     try:
         lease = files.try_lock(tiny_home.lease(device))  # the next run's, which began after this one was lost
         assert lease is not None
@@ -48,7 +49,7 @@ def test_a_lost_runs_survivors_are_ended_but_not_the_run_that_has_its_device_now
         os.close(lease)
         begun_and_lost(tiny_home, base, 72)
         dispatcher._reap()
-        assert other.wait(10) == -signal.SIGKILL
+        assert other.wait(60) == -signal.SIGKILL
     finally:
         other.kill()
         other.wait()
@@ -57,8 +58,9 @@ def test_a_lost_runs_survivors_are_ended_but_not_the_run_that_has_its_device_now
 
 NAMELESS = """SLEEP_S = 0.0
 import subprocess
-print(subprocess.Popen(["sleep", "97"], env={}, start_new_session=True).pid, flush=True)
-time.sleep(20)
+import sys
+print(subprocess.Popen(["sleep", "597"], env={}, start_new_session=True).pid, flush=True)
+time.sleep(200)
 """
 
 
@@ -68,17 +70,23 @@ def test_a_process_without_the_marker_ends_with_its_guard(tiny_home: Home) -> No
     path.write_text(path.read_text().replace("SLEEP_S = 0.0", NAMELESS))
     dispatcher = dispatch.Dispatcher(tiny_home)
     dispatcher.tick()
-    log = tiny_home.run(f"{BANK}/baseline-s1") / "log.txt"
-    assert wait_until(lambda: log.is_file() and log.read_bytes().endswith(b"\n"))
-    orphan = int(log.read_text())
-    assert process.identity(orphan)
-    for path in tiny_home.experiments.glob("*/runs/*/status.json"):
-        [keeper, *_] = children(int(files.read_json(path)["pid"]))
+    wait_for(lambda: len(dispatcher.running()) == len(dispatcher.devices), what="a run on each device")
+    begun = [tiny_home.run(run) for run in dispatcher.running()]
+    assert begun
+    wait_for(lambda: all(log_of(run).endswith("\n") for run in begun), what="the children of the runs")
+    orphans = [int(log_of(run)) for run in begun]
+    assert all(map(process.identity, orphans))
+    for run in begun:
+        [keeper, *_] = children(int(files.read_json(run / "status.json")["pid"]))
         os.kill(keeper, signal.SIGKILL)
-    assert wait_until(lambda: not dispatcher.running())
-    assert wait_until(lambda: process.identity(orphan) is None, 5), "it trains on, and nobody knows it"
+    wait_for(lambda: not dispatcher.running(), what="the end of the runs")
+    wait_for(lambda: not any(map(process.identity, orphans)), what="the end of those that nobody knows")
     results = ledger.read(tiny_home).results.values()
     assert results and {(r.status, "guard was killed" in r.reason) for r in results} == {("lost", True)}
+
+
+def log_of(run: Path) -> str:
+    return (run / "log.txt").read_text() if (run / "log.txt").is_file() else ""
 
 
 def children(pid: int) -> list[int]:
@@ -103,3 +111,15 @@ def test_temporary_files_are_swept_once_nobody_writes_them(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == [young.name, "kept.json"]
     files.sweep(tmp_path, older_s=0.0)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
+
+
+def test_a_run_that_another_runner_began_is_not_run_again(tiny_home: Home) -> None:
+    """Its folder was moved away, and its lock with it: whoever starts it then finds its launch line and leaves it alone."""
+    begun_and_lost(tiny_home, dispatch.Dispatcher(tiny_home)._prepare(charters.load(tiny_home)), 71)
+    run = f"{BANK}/baseline-s71"
+    lock, lease = (os.open(tiny_home.run(run) / name, os.O_CREAT | os.O_RDWR) for name in ("lock", "lease"))
+    argv = [sys.executable, "-P", "-m", "org.lab.runner", str(tiny_home.root), run, str(lock), str(lease)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(argv, pass_fds=(lock, lease), env=env, timeout=60, check=False)
+    assert done.returncode == 0
+    assert not (tiny_home.run(run) / "result.json").exists() and not ledger.read(tiny_home).results

@@ -18,11 +18,13 @@ from pathlib import Path
 import pytest
 from tiny import make_tiny_home
 from traps import play, small
-from whole import FILE, FILE_AND_FOLLOW, ONE_BATCH, ROOT, age, alive, assert_whole, standing_in, start, wait_until
+from waiting import wait_for
+from whole import DISPATCH, FILE, FILE_AND_FOLLOW, ONE_BATCH, ROOT, age, alive, assert_whole, run, standing_in, start
 
 from org.errors import Refused
 from org.home import Home
 from org.lab import dispatch, fidelity, follow, gate, ledger, record
+from org.lab.book import Book
 from org.lab.record import candidate_ref, main_ref
 from org.records import Seat
 from org.world import git
@@ -75,27 +77,55 @@ STACK = ["gate.head", "ledger.head"]
 LINES = ["ledger.org", "ledger.tip", "ledger.mend"]
 # swept where their stories are told
 ELSEWHERE = {
-    "land.objects": "lab/test_land.py",
-    "land.ref": "lab/test_land.py",
-    "land.report": "lab/test_land.py",
+    "land.objects": "lab/test_land_branch.py",
+    "land.ref": "lab/test_land_branch.py",
+    "land.report": "lab/test_land_branch.py",
     "promotions.file": "lab/test_promotions.py",
     "promotions.retract": "lab/test_promotions.py",
     "promotions.head": "lab/test_promotions.py",
+    "together.head": "lab/test_together.py",
+    "refutations.file": "lab/test_refutations.py",
     "credits.credit": "lab/test_credits.py",
     "credits.head": "lab/test_credits.py",
     "ledger.credit": "lab/test_credits.py",
-    "mail.cur": "team/test_mail.py",
-    "mail.tmp": "team/test_mail.py",
-    "mail.new": "team/test_mail.py",
+    "mail.cur": "team/test_mail_sweep.py",
+    "mail.tmp": "team/test_mail_sweep.py",
+    "mail.new": "team/test_mail_sweep.py",
+    "mail.key": "team/test_mail_sweep.py",
+    "mail.counted": "team/test_mail_sweep.py",
+    "mail.read": "team/test_mail_sweep.py",
+    "mail.bad": "team/test_mail_sweep.py",
+    "mail.archive": "team/test_mail_sweep.py",
+    "mail.archived": "team/test_mail_sweep.py",
+    "tokens.count": "team/test_mail_sweep.py",
+    "tokens.counted": "team/test_mail_sweep.py",
+    "inbox.shown": "cli/test_cli_mail.py",
     "launch.facts": "team/test_launch.py",
     "launch.panes": "team/test_launch.py",
     "launch.seat": "team/test_launch.py",
     "office.*": "team/test_office_killed.py",
     "office.ended": "team/test_office_killed.py",
+    "doorbell.typing": "team/test_doorbell_storm.py",
+    "doorbell.typed": "team/test_doorbell_storm.py",
+    "doorbell.entered": "team/test_doorbell_storm.py",
+    "doorbell.handed": "agents/real/test_codex.py",
     "letters.sent": "team/test_office.py",
+    "hands.noted": "team/test_hands.py",
+    "supervise.gave_up": "team/test_supervise.py",
     "processes.asked": "team/test_processes.py",
+    "processes.round": "team/test_council.py",
+    "processes.taken": "team/test_council.py",
+    "processes.written": "team/test_council.py",
+    "processes.told": "team/test_council.py",
+    "orders.noted": "team/test_orders.py",
+    "orders.done": "team/test_orders.py",
+    "orders.sent": "team/test_orders.py",
     "ideas.reserved": "team/test_ideas.py",
     "seats.worktree": "team/test_seats.py",
+    "worktrees.added": "team/test_seats.py",
+    "ending.clean": "team/test_removal.py",
+    "worktrees.adopted": "team/test_healing.py",
+    "healing.files": "team/test_healing.py",
     "seats.moved": "team/test_seats.py",
     "seats.added": "team/test_seats.py",
     "seats.saved": "team/test_seats.py",
@@ -156,7 +186,7 @@ def words_of(seat: Seat) -> str:
     return json.dumps(seat.to_dict())
 
 
-def facts(book: ledger.Book) -> dict[str, object]:
+def facts(book: Book) -> dict[str, object]:
     """All that a kill must not change: what was filed, its verdict, and which seeds it rests on."""
     return {
         name: (
@@ -170,7 +200,7 @@ def facts(book: ledger.Book) -> dict[str, object]:
     }
 
 
-def settle(home: Home, scratch: Path, seat: Seat | None = None) -> ledger.Book:
+def settle(home: Home, scratch: Path, seat: Seat | None = None) -> Book:
     """What the next commands do: file again what may be missing, and go on to every verdict."""
     age(home, scratch)
     if seat is not None:
@@ -182,7 +212,7 @@ def settle(home: Home, scratch: Path, seat: Seat | None = None) -> ledger.Book:
         follow.drive(home, contract.experiment, quiet, poll_s=0.02)
     dispatcher = dispatch.Dispatcher(home)
     dispatcher.tick(allow_new=False)
-    assert wait_until(lambda: not dispatcher.running())
+    wait_for(lambda: not dispatcher.running(), what="the end of the runs")
     assert_whole(home, scratch)
     return ledger.read(home)
 
@@ -196,13 +226,13 @@ def test_a_filer_killed_anywhere_has_filed_it_whole_or_not_at_all(ready, undistu
         home.comms.mkdir()
         home.worktrees.mkdir()
         code = "from org.lab import record; record.ensure_program(home, 'main')"
-        assert start(code, home, "", point=point, scratch=scratch).wait(60) == -signal.SIGKILL
+        assert run(code, home, point=point, scratch=scratch) == -signal.SIGKILL
         record.ensure_program(home, "main")
         assert b"precious" in (home.hub / "config").read_bytes().lower()
         seat = play.make_seat(home)
         better(seat, "tiny")
     else:
-        assert start(FILE, home, words_of(seat), point=point, scratch=scratch).wait(60) == -signal.SIGKILL
+        assert run(FILE, home, words_of(seat), point=point, scratch=scratch) == -signal.SIGKILL
     book = settle(home, scratch, seat)
     assert facts(book) == undisturbed("tiny"), "another number, other seeds or another verdict"
     assert list(book.experiments) == ["E0001"], "a number was lost"
@@ -211,7 +241,7 @@ def test_a_filer_killed_anywhere_has_filed_it_whole_or_not_at_all(ready, undistu
 @pytest.mark.parametrize("point", DISPATCHER)
 def test_a_dispatcher_killed_anywhere_is_followed_by_one_that_goes_on(ready, undisturbed, scratch, point) -> None:
     home, seat = ready()
-    assert start(FILE_AND_FOLLOW, home, words_of(seat), point=point, scratch=scratch).wait(60) == -signal.SIGKILL
+    assert run(FILE_AND_FOLLOW, home, words_of(seat), point=point, scratch=scratch) == -signal.SIGKILL
     book = settle(home, scratch, seat)
     assert facts(book) == undisturbed("tiny")
     assert git.resolve(home.hub, candidate_ref("main")), "the hub shows the candidate"
@@ -223,16 +253,16 @@ def test_a_killed_maker_of_the_held_out_splits_leaves_none_or_all(ready, undistu
     home, seat = ready("scored")
     if point == "while they are made":
         home.charter.write_text(
-            (plain := home.charter.read_text()).replace("python data.py --referee", "sh -c 'sleep 99'")
+            (plain := home.charter.read_text()).replace("python data.py --referee", "sh -c 'sleep 599'")
         )
-        maker = start(ONE_BATCH, home, "", scratch=scratch)
-        assert wait_until(lambda: list(home.comms.glob("referee.*/log.txt")))
+        maker = start(ONE_BATCH, home, scratch=scratch)
+        wait_for(lambda: list(home.comms.glob("referee.*/log.txt")), what="the maker of the splits")
         maker.kill()
         maker.wait()
-        assert wait_until(lambda: not alive(home)), "somebody makes them on"
+        wait_for(lambda: not alive(home), what="nobody makes them on")
         home.charter.write_text(plain)
     else:
-        assert start(ONE_BATCH, home, "", point=point, scratch=scratch).wait(60) == -signal.SIGKILL
+        assert run(ONE_BATCH, home, point=point, scratch=scratch) == -signal.SIGKILL
     gate.submit(home, seat, "why")
     assert facts(settle(home, scratch)) == undisturbed("scored")
 
@@ -240,14 +270,14 @@ def test_a_killed_maker_of_the_held_out_splits_leaves_none_or_all(ready, undistu
 def test_a_killed_filers_checks_end_with_it(ready, undisturbed, scratch) -> None:
     home, seat = ready()
     plain = home.charter.read_text()
-    home.charter.write_text(plain + "checks: [python -c 'import time; time.sleep(99)']\n")
+    home.charter.write_text(plain + "checks: [python -c 'import time; time.sleep(599)']\n")
     filer = start(FILE, home, words_of(seat), scratch=scratch)
-    assert wait_until(lambda: standing_in(scratch))
+    wait_for(lambda: standing_in(scratch), what="the checks")
     filer.kill()
     filer.wait()
-    assert wait_until(lambda: not standing_in(scratch)), "a candidate's code runs on with no deadline"
+    wait_for(lambda: not standing_in(scratch), what="the end of a candidate's code, which has no deadline")
     home.charter.write_text(plain + "checks: [python -c 'import train']\n")
-    assert start(FILE, home, words_of(seat), point="checks.laid", scratch=scratch).wait(60) == -signal.SIGKILL
+    assert run(FILE, home, words_of(seat), point="checks.laid", scratch=scratch) == -signal.SIGKILL
     assert facts(settle(home, scratch, seat)) == undisturbed("tiny")
 
 
@@ -266,7 +296,7 @@ def test_a_process_of_a_run_killed_anywhere_costs_that_run(ready, undisturbed, s
     home, seat = ready(kind)
     gate.submit(home, seat, "why")
     code = f"{ONE_BATCH}del os.environ['ORG_FAILPOINT']\nd.tick(allow_new=False)"
-    assert start(code, home, "", point=point, scratch=scratch).wait(60) == 0
+    assert run(code, home, point=point, scratch=scratch) == 0
     begun = first_runs(home)
     assert begun and set(begun.values()) == {status}
     book = settle(home, scratch)
@@ -281,7 +311,7 @@ def test_whoever_records_a_lost_run_may_be_killed_too(ready, undisturbed, scratc
     home, seat = ready()
     gate.submit(home, seat, "why")
     last = f"os.environ['ORG_FAILPOINT'] = '{point}'\nd.tick(allow_new=False)"
-    assert start(f"{ONE_BATCH}{last}", home, "", point="runner.trained", scratch=scratch).wait(60) == -signal.SIGKILL
+    assert run(f"{ONE_BATCH}{last}", home, point="runner.trained", scratch=scratch) == -signal.SIGKILL
     assert facts(settle(home, scratch)) == undisturbed("tiny")
 
 
@@ -294,11 +324,10 @@ def test_a_dispatcher_killed_while_a_head_moves_moves_it_once(ready, scratch, po
         path.write_text(path.read_text().replace(old, new) if old else path.read_text())
         follow.drive(home, gate.submit(home, seat, name).experiment, quiet, poll_s=0.02)
     code = "from org.lab import stacks; stacks.stack(home, 'main')"
-    assert start(code, home, "", point="gate.contract", scratch=scratch).wait(60) == -signal.SIGKILL
-    assert start(code, home, "", scratch=scratch).wait(60) == 0
+    assert run(code, home, point="gate.contract", scratch=scratch) == -signal.SIGKILL
+    assert run(code, home, scratch=scratch) == 0
     assert list(ledger.read(home).experiments) == ["E0001", "E0002", "E0003"]
-    code = "import time; from org.lab import dispatch; d = dispatch.Dispatcher(home)\nwhile True: d.tick(); time.sleep(0.02)"
-    assert start(code, home, "", point=point, scratch=scratch).wait(60) == -signal.SIGKILL
+    assert run(DISPATCH, home, point=point, scratch=scratch) == -signal.SIGKILL
     book = settle(home, scratch)
     heads = [row for row in book.rows if row["kind"] == "head" and not row.get("removed")]
     assert [row["experiment"] for row in heads] == ["E0003"]
@@ -318,7 +347,7 @@ def test_a_writer_killed_again_and_again_leaves_a_ledger_without_a_gap(tiny_home
             with tiny_home.ledger.open("a") as file:
                 file.write('{"seq": 9, "kind": "org"')
         code = f"from org.lab import ledger; ledger.Ledger(home).append('org', '{text}', {{}})"
-        start(code, tiny_home, "", point=point).wait(60)
+        run(code, tiny_home, point=point)
         assert point == "ledger.mend" or fidelity.problems(tiny_home) == []
     writer = ledger.Ledger(tiny_home)
     for text in "abc":

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_corpus import ROOT, command, one_line_without_traceback, run
+from waiting import wait_for
 
 from nanochat import corpus, fetch, prepare
 
@@ -172,9 +172,9 @@ def test_whoever_finds_the_shards_locked_asks_the_hub_nothing_until_they_are_fre
         fcntl.flock(lock, fcntl.LOCK_EX)
         referee = command("prepare", "--data", "climbmix:1", "--vocab", 400, "--referee", tmp_path / "referee")
         process = subprocess.Popen(referee, cwd=ROOT, stdout=-1, stderr=-1)
-        limit = time.monotonic() + 30
-        while not is_waiting_for_a_lock(process.pid) and process.poll() is None and time.monotonic() < limit:
-            time.sleep(0.01)
+        wait_for(
+            lambda: is_waiting_for_a_lock(process.pid) or process.poll() is not None, what="the lock to be waited for"
+        )
         assert is_waiting_for_a_lock(process.pid) and hub.ranges == {}
     process.communicate(timeout=60)
     assert process.returncode == 0 and len(hub.ranges) == 2

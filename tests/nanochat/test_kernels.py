@@ -102,6 +102,7 @@ def test_muon_decays_only_where_the_update_points_towards_zero():
     assert (decayed[shrinks] != plain[shrinks]).all()
 
 
+@pytest.mark.slow  # two seconds of steps
 def test_adamw_steps_as_torch_does():
     ours = torch.nn.Parameter(torch.linspace(-1, 1, 12))
     theirs = torch.nn.Parameter(ours.detach().clone())

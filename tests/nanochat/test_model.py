@@ -95,6 +95,7 @@ def test_flash_attention_3_is_called_for_the_same_function(window, monkeypatch):
     assert models.attention_mask(1, 32, None, CUDA, torch.bfloat16, False) is None
 
 
+@pytest.mark.slow  # the compiler takes four seconds
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_compiler_takes_the_trunk_and_the_loss_whole(tokens, dtype):
     """Where it breaks off, it compiles scraps, and nobody is told."""

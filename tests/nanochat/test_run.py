@@ -73,6 +73,7 @@ def test_a_resumed_clock_goes_on_counting():
     assert after.train_s == pytest.approx(8.0, abs=0.5) and after.trained_steps == 81
 
 
+@pytest.mark.slow  # starts a real run
 def test_a_place_that_cannot_be_written_is_said_before_a_run_is_spent(corpus, dataset, tmp_path):
     (tmp_path / "file").write_text("")
     done = run("train", *SHORT, "--data", corpus, "--steps", 10**9, "--out", tmp_path / "file")
@@ -213,6 +214,7 @@ def test_a_compiled_run_trains_as_a_plain_one_does(corpus, dataset, tmp_path):
     assert compiled["compile_s"] < compiled["first_step_s"]
 
 
+@pytest.mark.slow  # starts a real run
 def test_too_little_memory_is_one_line_that_names_the_knobs(corpus, dataset):
     limit = 6 * 2**30  # torch alone maps several GB
     done = subprocess.run(
@@ -228,6 +230,7 @@ def test_too_little_memory_is_one_line_that_names_the_knobs(corpus, dataset):
     assert one_line_without_traceback(done)
 
 
+@pytest.mark.slow  # starts a real run
 def test_a_full_disk_is_one_line_and_leaves_no_half_written_checkpoint(corpus, dataset, tmp_path):
     limited = ["bash", "-c", 'ulimit -f 40; exec "$@"', "-"]
     args = command("train", *SHORT, "--data", corpus, "--steps", 2, "--out", tmp_path / "out")
@@ -285,12 +288,14 @@ def checkpoint(corpus, dataset, tmp_path):
     return tmp_path / "it's a run"
 
 
+@pytest.mark.slow  # starts two real programs
 def test_a_checkpoint_writes_text_that_goes_on_from_the_prompt(checkpoint):
     done = run("sample", checkpoint, "--prompt", "über <|bos|> ", "--tokens", 40)
     assert done.returncode == 0 and "tokens" in done.stderr, done.stderr
     assert done.stdout.startswith("über <|bos|> ") and len(done.stdout) > 40
 
 
+@pytest.mark.slow  # starts a real run
 def test_what_is_drawn_depends_on_seed_temperature_and_top_k_alone(checkpoint):
     model = train.load(checkpoint / "checkpoint")
 
@@ -365,6 +370,7 @@ def test_a_corpus_read_too_often_is_said(corpus, dataset, tmp_path):
     assert ("times the same" in done.stderr) == (got["epochs"] > 4)
 
 
+@pytest.mark.slow  # starts a real run
 def test_a_preset_is_known_to_the_trainer_by_name():
     done = run("train", "--preset", "huge")
     assert all(name in done.stderr for name in prepare.PRESETS)

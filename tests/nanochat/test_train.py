@@ -168,11 +168,13 @@ def test_the_command_writes_a_checkpoint_and_a_yaml_summary(corpus, dataset, tmp
     assert got["val_bpb"] == pytest.approx(scored, abs=1e-4)
 
 
+@pytest.mark.slow  # starts a real run
 def test_budgets_are_tokens(corpus):
     got = summary_of(run("train", "--data", corpus, "--tokens", 2048, "--no-eval", "--depth", 1))
     assert got["tokens"] == 2048 and got["steps"] == 2 and "val_bpb" not in got
 
 
+@pytest.mark.slow  # starts a real run
 def test_importing_and_training_leaves_the_compiler_alone():
     code = """
 import sys, torch, nanochat.train as t
@@ -209,6 +211,7 @@ def test_a_loss_that_is_no_number_stops_the_run(dataset, monkeypatch):
         train.train(model, dataset, 1, 8, clock(steps=50))
 
 
+@pytest.mark.slow  # starts a real run
 def test_ctrl_c_ends_a_run_with_130_and_no_traceback(corpus, dataset):
     process = subprocess.Popen(
         command("train", "--data", corpus, "--steps", 100_000, "--log-every", 1),

@@ -31,6 +31,7 @@ def test_the_summary_is_what_the_runner_reads(task: Make) -> None:
     assert set(facts) == {"params", "steps", "tokens", "flops", "train_s", "first_step_s", "data_hash"}
 
 
+@pytest.mark.slow  # several real trainings
 def test_a_seed_decides_the_start_and_nothing_of_the_data(task: Make) -> None:
     made = task("classifier")
     seen = made.folder / "seen.npz"
@@ -93,6 +94,7 @@ def test_what_the_child_draws_itself_is_of_other_spirals(task: Make) -> None:
     assert max(shares) - min(shares) > 0.02, shares
 
 
+@pytest.mark.slow  # several real trainings
 def test_the_test_examples_come_after_the_network_and_from_no_seed(task: Make) -> None:
     """One network, one seed, nothing trained: only fresh examples make its accuracy another one in each run."""
     made = task("classifier")

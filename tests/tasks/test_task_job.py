@@ -7,12 +7,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from org import charter
 from org.home import Home
@@ -40,7 +40,7 @@ def test_a_task_is_launched_and_verdicts_arrive(odd_path: Path, name: str) -> No
     page.write_text(page.read_text().replace(*SHORT[name]))
     try:
         call(home, "launch", "--chief", "1", "--juniors", "2", "--devices", "cpu:2", "--detach")
-        rows = wait_for_verdicts(home)
+        rows = wait_for(lambda: judged(home), 300, lambda: call(home, "results", "--json"), step_s=1)
         call(home, "launch", "--detach")  # nothing is missing, and no task is named
         call(home, "launch", "--task", *sorted({*SHORT} - {name}), "--detach", code=4)
     finally:
@@ -55,11 +55,7 @@ def test_a_task_is_launched_and_verdicts_arrive(odd_path: Path, name: str) -> No
     assert f"{charter.load(home).metric.name}, {charter.load(home).metric.direction} is better" in words
 
 
-def wait_for_verdicts(home: Home, limit_s: float = 90.0) -> list[dict[str, Any]]:
-    end = time.monotonic() + limit_s
-    while True:
-        rows = call(home, "results", "--json")
-        if sum(bool(row["verdict"]) for row in rows) >= VERDICTS:
-            return rows
-        assert time.monotonic() < end, rows
-        time.sleep(1)
+def judged(home: Home) -> list[dict[str, Any]] | None:
+    """The rows of all experiments, once enough have their verdict."""
+    rows = call(home, "results", "--json")
+    return rows if sum(bool(row["verdict"]) for row in rows) >= VERDICTS else None

@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 
 from org.charter import from_plain
-from org.lab.ledger import Book
+from org.lab.book import Book
 from org.records import Contract, KnobChange, RunResult, Verdict
 
 CHARTER = from_plain(

@@ -7,11 +7,12 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from org import charter as charters
 from org import schema
@@ -30,17 +31,6 @@ for line in sys.stdin:
     if line.strip() == "die":
         sys.exit(3)
 """
-
-
-def wait_for(condition: Callable[[], Any], limit_s: float = 15.0, what: str = "") -> Any:
-    """The first true value of `condition`, looked at every 20 ms; fails after the limit."""
-    end = time.monotonic() + limit_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, f"not within {limit_s} s: {what or condition}"
-        time.sleep(0.02)
 
 
 class Org:

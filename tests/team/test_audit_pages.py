@@ -11,7 +11,7 @@ from org.cli import results
 from org.evidence.stack import Credit, Step
 from org.lab import landtext
 from org.records import Letter
-from org.team import standup
+from org.team import standup, tokens
 from org.team.prose import Reader
 from org.team.standup import Words
 
@@ -85,6 +85,7 @@ WORDS = Words(
     answers={"j1": SAID, "j2": "E0007 is better"},
     plans={"j1": f"{'word ' * 80}E0001 gained 0.9 bpb", "j2": "beat 0.777 bpb\nE0099"},
     questions=[Letter("l-1", "j1", "human", "question", "", "of 77 runs, E0011?", about="E0011")],
+    post={"j1": tokens.Sum(12, 3456), "human": tokens.Sum(1, 80)},
 )
 SOURCES = {"I0001": "a paper on better losses"}
 

@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from org import files
 from org.errors import BadInput
+from org.evidence import predictions
 from org.home import Home
 from org.team import ideas
 
@@ -24,10 +26,25 @@ def test_an_idea_is_a_page_with_its_facts(tmp_path):
     assert ideas.add(home, "Warm the LR down to 0!\n\nBecause: it was never tried.", "human") == "I0001"
     path = home.ideas / "I0001-warm-the-lr-down-to-0-because-it-was-nev.md"
     fields, body = files.front_matter(path.read_text(), str(path))
-    assert (fields["id"], fields["source"], fields["status"]) == ("I0001", "human", "open")
+    assert (fields["id"], fields["source"]) == ("I0001", "human")
     assert body == "Warm the LR down to 0!\n\nBecause: it was never tried.\n"
     [row] = ideas.list_ideas(home)
     assert row["title"] == "Warm the LR down to 0!" and row["path"] == str(path)
+
+
+def test_what_is_no_page_is_listed_with_the_reason_and_waited_for_by_nobody(tmp_path):
+    home = Home(tmp_path)
+    ideas.add(home, "a good one", "j1")
+    os.mkfifo(home.ideas / "I0002-pipe.md")
+    (home.ideas / "I0003-folder.md").mkdir()
+    (home.ideas / "I0004-big.md").touch()
+    os.truncate(home.ideas / "I0004-big.md", 1 << 40)
+    (home.ideas / "I0005-odd.md").write_text('---\nsource: "j1\\n\\u001b[2Jfake"\nstatus: open\n---\nx\n')
+    signal.alarm(20)  # what waits for a pipe waits for ever
+    rows = ideas.list_ideas(home)
+    signal.alarm(0)
+    assert [row["status"] for row in rows] == ["open", "unreadable", "unreadable", "unreadable", "open"]
+    assert "\x1b" not in rows[4]["source"] and "\n" not in rows[4]["source"]
 
 
 def test_a_text_that_looks_like_front_matter_stays_text(tmp_path):
@@ -39,6 +56,7 @@ def test_a_text_that_looks_like_front_matter_stays_text(tmp_path):
     assert "\x1b" not in row["title"]
 
 
+@pytest.mark.slow  # eight processes
 def test_eight_writers_get_eighty_numbers(tmp_path):
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     writers = [subprocess.Popen([*command, str(i)], stdout=subprocess.PIPE, text=True) for i in range(8)]
@@ -77,3 +95,12 @@ def test_nothing_and_too_much_are_refused(tmp_path, text):
     with pytest.raises(BadInput):
         ideas.add(Home(tmp_path), text, "j1")
     assert not Home(tmp_path).ideas.exists()
+
+
+def test_where_ideas_came_from_is_said_without_a_look_at_the_mail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    ideas.add(home, "shorter warmup", "paper")
+    monkeypatch.setattr(ideas.questions, "parked", lambda home: pytest.fail("every letter to the person was opened"))
+    assert ideas.origins(home) == {"I0001": predictions.Origin("paper", "paper")}

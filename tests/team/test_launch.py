@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiers import first
 
 from org import charter as charters
 from org import files
@@ -20,7 +21,7 @@ from org.errors import BadInput, Busy, OrgError
 from org.home import Home
 from org.lab import dispatch, gate, ledger, runner
 from org.records import Contract, Seat
-from org.team import launch, panes, roster, seats, states
+from org.team import launch, mail, panes, roster, seats, states
 from org.world import process
 
 FOLDER = {
@@ -99,13 +100,43 @@ def test_counts_that_do_not_fit_are_bad_input(tiny_home: Home, options: Any) -> 
         planned(tiny_home, **options)
 
 
+@pytest.mark.parametrize(
+    ("agents", "lost"),
+    [
+        ([("claude", 2), ("codex=stub-1", None)], "codex=stub-1"),
+        ([("codex", None), ("claude", 3)], "codex"),
+    ],
+)
+def test_a_program_that_would_get_no_seat_is_bad_input(tiny_home: Home, agents: Any, lost: str) -> None:
+    with pytest.raises(BadInput, match=f"{lost} gets no seat: .*; write {lost}:1 or more seats"):
+        planned(tiny_home, chief=1, juniors=2, agents=agents)
+    agents = [(spec, 1 if spec == lost else 2) for spec, _ in agents]
+    assert lost in [seat.backend for seat in planned(tiny_home, chief=1, juniors=2, agents=agents).seats]
+
+
 @pytest.mark.parametrize("name", ["office", "human", "shell", "j1", "Bad Name", "a.b"])
 def test_an_org_folder_cannot_name_a_seat_what_the_org_or_tmux_would_misread(tiny_home: Home, name: str) -> None:
     folder = {
-        "seats": [*FOLDER["seats"], {"role": "breaker", "count": 1, "name": name, "names": None, "backend": None}]
+        "seats": [*FOLDER["seats"], {"role": "breaker", "count": 1, "name": name, "names": None, "backend": "claude"}]
     }
     with pytest.raises(BadInput):
         roster.plan(tiny_home, charters.load(tiny_home), folder, roster.Options(), (), ["cpu0"])
+
+
+def with_judges(backend: str | None) -> dict[str, Any]:
+    rows = [{"role": r, "count": 1, "name": r, "names": None, "backend": backend} for r in ("breaker", "councillor")]
+    return {"seats": [*FOLDER["seats"], *rows]}
+
+
+def test_a_breaker_has_a_device_and_a_councillor_none(tiny_home: Home) -> None:
+    options = roster.Options(chief=1, juniors=1)
+    plan = roster.plan(tiny_home, charters.load(tiny_home), with_judges("claude"), options, (), ["cpu0", "cpu1"])
+    assert [(s.name, s.backend, s.device) for s in plan.seats] == [
+        ("chief", "offline", None),
+        ("j1", "offline", "cpu0"),
+        ("breaker", "claude", "cpu1"),
+        ("councillor", "claude", None),
+    ]
 
 
 def test_without_options_the_launch_before_comes_back_with_its_programs(tiny_home: Home) -> None:
@@ -195,6 +226,24 @@ def test_launch_brings_back_what_was_lost(org: Any) -> None:
     assert org.env("j1")["CWD"] == str(home.worktree("j1"))
 
 
+def test_a_window_renamed_and_a_pane_broken_out_hold_their_seats_as_before(org: Any) -> None:
+    org.launch(chief=0, juniors=2)
+    before = {name: pane.pid for name, pane in org.look().panes.items()}
+    office = org.look().office.pid
+    org.tmux("break-pane", "-d", "-s", org.look().panes["j2"].id)
+    org.tmux("rename-window", "-t", "=org:=grid", "juniors")
+    org.tmux("rename-window", "-t", "=org:=office", "board")
+    view = org.look()
+    assert {name: pane.pid for name, pane in view.panes.items()} == before and view.office.pid == office
+    assert "every pane lives" in " ".join(org.launch())
+    assert {name: pane.pid for name, pane in org.look().panes.items()} == before
+    for name in before:
+        assert len(process.find_marked(f"ORG_EVENTS={org.home.seat_events(name)}")) == 1, "a second program"
+    [letter] = mail.send(org.home, "human", "j2", "are you there")
+    org.wait_for(lambda: letter.id in org.typed("j2"), what="the doorbell of the pane that was broken out")
+
+
+@pytest.mark.slow  # three launches
 def test_a_killed_tmux_server_comes_back_with_one_program_a_seat_and_the_same_clock(org: Any) -> None:
     org.launch(chief=0, juniors=1, budget=roster.Budget(seconds=3600))
     begun = roster.facts(org.home)["budget"]["from"]
@@ -210,7 +259,7 @@ def test_a_killed_tmux_server_comes_back_with_one_program_a_seat_and_the_same_cl
     assert (row["program"], row["state"]) == ("optimizer", "ready")
 
 
-@pytest.mark.parametrize("point", ["launch.seat", "launch.facts", "launch.panes"])
+@pytest.mark.parametrize("point", first(1, ["launch.facts", "launch.seat", "launch.panes"]))
 def test_a_launch_killed_on_its_way_is_finished_by_the_next_one(org: Any, point: str) -> None:
     plan = org.plan(chief=0, juniors=2, agents=[(org.fake, None)])
     code = (
@@ -252,6 +301,7 @@ def with_a_long_run(org: Any) -> Contract:
     return gate.submit(org.home, seat, "slow")
 
 
+@pytest.mark.slow  # a run that is ended
 def test_a_stop_ends_the_training_and_records_its_run_as_lost(org: Any) -> None:
     home, contract = org.home, with_a_long_run(org)
     runner = dispatch.Dispatcher(home)
@@ -276,7 +326,7 @@ def test_stops_use_up_none_of_a_runs_attempts(org: Any) -> None:
 
     for _ in range(4):
         org.launch()
-        org.wait_for(trains, limit_s=30, what="the run to train")
+        org.wait_for(trains, what="the run to train")
         org.stop()
         assert org.marked() == []
     book = ledger.read(home)
@@ -295,19 +345,26 @@ def test_one_seat_is_stopped_and_stays_so_until_the_next_launch(org: Any) -> Non
     assert not org.look().panes["j1"].dead
 
 
-def test_stop_clean_removes_worktrees_and_keeps_unfiled_work(org: Any) -> None:
-    org.launch(chief=0, juniors=1)
+def test_stop_clean_refuses_to_remove_work_and_says_what_it_is(org: Any) -> None:
+    org.launch(chief=0, juniors=2)
     seat = seats.require(org.home, "j1")
     (Path(seat.worktree) / "train.py").write_text("MATRIX_LR = 1.0\n")
-    org.stop(clean=True)
+    with pytest.raises(Busy, match=r"worktree of j1; .*--aside"):
+        org.stop(clean=True)
+    assert "j1 stays: 1 file that no commit has (train.py)" in org.said
+    assert (Path(seat.worktree) / "train.py").read_text() == "MATRIX_LR = 1.0\n"
+    assert seats.saved(org.home, "j1") == [] and not org.home.worktree("j2").exists()
+    assert org.marked() == []
+    org.stop(clean=True, aside=True)
     assert not Path(seat.worktree).exists()
     [kept] = seats.saved(org.home, "j1")
     assert (kept / "train.py").read_text() == "MATRIX_LR = 1.0\n"
+    assert any(line.startswith("j1: 1 file that no commit has") and str(kept) in line for line in org.said)
     seat = seats.create(org.home, "j1", "junior", "offline")
     assert "MATRIX_LR = 0.02" in (Path(seat.worktree) / "train.py").read_text()
 
 
-def test_stop_clean_keeps_whatever_no_commit_has_and_a_persons_worktree(tiny_home: Home) -> None:
+def test_stop_clean_aside_moves_whatever_no_commit_has_and_leaves_a_persons_worktree(tiny_home: Home) -> None:
     said: list[str] = []
     big = "x" * 6_000_000
     j1 = seats.create(tiny_home, "j1", "junior", "cmd:true", "main")
@@ -318,12 +375,15 @@ def test_stop_clean_keeps_whatever_no_commit_has_and_a_persons_worktree(tiny_hom
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     (Path(j1.worktree) / "link").symlink_to("notes.md")
-    launch.stop(tiny_home, said.append, clean=True)
+    with pytest.raises(Busy):
+        launch.stop(tiny_home, said.append, clean=True)
+    assert "j1 stays: 4 files that no commit has (link, notes.md, out/checkpoint.bin, tools/try it.sh)" in said
+    assert not tiny_home.worktree("j2").exists()
+    launch.stop(tiny_home, said.append, clean=True, aside=True)
     [kept] = seats.saved(tiny_home, "j1")
     there = {path.relative_to(kept).as_posix() for path in kept.rglob("*") if not path.is_dir()}
     assert there == {"README.md", "train.py", "notes.md", "tools/try it.sh", "out/checkpoint.bin", "link"}
     assert (kept / "out" / "checkpoint.bin").stat().st_size == len(big) and (kept / "link").is_symlink()
-    assert seats.saved(tiny_home, "j2") == [] and not tiny_home.worktree("j2").exists()
     assert not Path(j1.worktree).exists() and (Path(me.worktree) / "train.py").is_file()
     assert any("me is a person's seat" in line for line in said) and any(str(kept) in line for line in said)
     launch.stop(tiny_home, said.append, seat="me", clean=True)
@@ -342,6 +402,6 @@ def test_only_the_keys_that_a_seats_program_needs_reach_the_office_that_restarts
         return base.Start(["true"], {n: os.environ[n] for n in base.PASSED_ON if n in os.environ})
 
     needy = base.Backend("needy", doorbell="typed", readiness="alive", plan=plan)
-    monkeypatch.setattr(base, "backend", lambda spec: needy)
+    monkeypatch.setattr(base, "backend", lambda spec, home=None: needy)
     env = panes.office_pane(tiny_home, [seat]).env
     assert env["ANTHROPIC_API_KEY"] == "a-key" and "another" not in env.values()

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from whole import age, assert_whole, start
+from whole import age, assert_whole, run
 
 from org import files
 from org.home import Home
@@ -15,7 +15,7 @@ from org.team import mail, roster, seats
 
 pytestmark = pytest.mark.slow  # an office from its first pass to the end of its budget each
 
-STEPS = ("dispatch", "letters", "folder", "look", "seats", "doorbells", "processes", "show")
+STEPS = ("dispatch", "letters", "folder", "look", "seats", "doorbells", "processes", "orders", "post", "show")
 POINTS = ["office.ended", "office.dispatch:3", "office.letters:9", *(f"office.{step}" for step in STEPS)]
 OFFICE = """\
 import time
@@ -44,9 +44,9 @@ def test_an_office_killed_at_any_step_is_followed_by_one_that_goes_on(
     path = Path(seat.worktree) / "train.py"
     path.write_text(path.read_text().replace("MATRIX_LR = 0.02", "MATRIX_LR = 0.04"))
     gate.submit(tiny_home, seat, "why")
-    assert start(OFFICE, tiny_home, "", point=point, scratch=scratch).wait(60) == -signal.SIGKILL
+    assert run(OFFICE, tiny_home, point=point, scratch=scratch) == -signal.SIGKILL
     age(tiny_home, scratch)
-    assert start(OFFICE, tiny_home, "", scratch=scratch).wait(60) == 0
+    assert run(OFFICE, tiny_home, scratch=scratch) == 0
     assert_whole(tiny_home, scratch)
     assert [v.outcome for v in ledger.read(tiny_home).verdicts.values()] == ["win"]
     assert [m.id for m in mail.peek(tiny_home, "j1")].count("verdict-e0001") == 1

@@ -77,7 +77,7 @@ def test_a_kill_while_runs_train_loses_and_doubles_no_run(org: Any, victim: str)
     org.launch()
     office = org.look().office
     assert office is not None and (files.read_json(home.office_lock) or {}).get("pid") == office.pid
-    org.wait_for(lambda: len(ledger.read(home).verdicts) == 2, limit_s=60, what="both verdicts")
+    org.wait_for(lambda: len(ledger.read(home).verdicts) == 2, limit_s=180, what="both verdicts")
     book = ledger.read(home)
     assert under_way <= set(book.results)
     assert {r.status for r in book.results.values()} == {"ok"}, "a run was lost"

@@ -1,16 +1,19 @@
 """The page says what the ledger says, quotes what agents say, and keeps what the person wrote."""
 
+import os
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from patience import in_time
 
 from org import files
 from org.evidence import progress
 from org.home import Home
 from org.records import Letter, Seat
-from org.team import ideas, mail, standup
+from org.team import devicetime, ideas, mail, standup, tokens
+from org.team.prose import Reader
 from org.team.standup import Words
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -82,6 +85,35 @@ def test_refuted_shows_predicted_beside_measured():
     assert rows["E0002"]["change"] == "widen \\| it &lt;!-- hide"
 
 
+def attacked() -> Story:
+    """Yesterday two wins; since then one fell to an attack and the other stood its only one."""
+    story = Story()
+    bank = story.bank(2.10, 2.11, 2.09, 2.10)
+    for name in ("E0001", "E0002"):
+        story.experiment(name, why=f"change {name}")
+        story.verdict(name, "win", [story.run(f"{name}/candidate-s1", 2.0, name), *bank], -0.05, 0.01, "tentative")
+    return story
+
+
+def test_a_win_of_yesterday_that_fell_today_is_refuted_today_and_what_stood_says_so():
+    story = attacked()
+    since = story.time()
+    for name, of, outcome in (("E0003", "E0001", "loss"), ("E0004", "E0002", "win")):
+        more = {"stage": "refute", "refutes": of, "attack": "seeds", "attacks": ("seeds",), "tree": of}
+        story.experiment(name, seat="org", why="under attack", **more)
+        own = story.run(f"{name}/candidate-s10001", 2.1, of, stage="refute")
+        story.verdict(name, outcome, [own], 0.001, 0.01)
+    gone = {"program": "main", "commit": "b" * 40, "was": "b" * 40, "retracts": ["E0001"], "scale": "smoke"}
+    story.line("head", experiment="E0003", **gone, attack="seeds", why="E0001 was refuted: seeds")
+    text = standup.page(story.book, CHARTER, NOW, Words(), since=since)
+    [row] = table(section(text, "Refuted"))
+    assert (row["experiment"], row["outcome"]) == ("E0001", "refuted by seeds (E0003)")
+    assert "Under attack: E0002 stands after seeds." in section(text, "Refuted")
+    assert "0 experiments decided" in section(text, "While you slept"), "an attack is no change of anybody's"
+    assert "attempts to refute" in section(text, "Device time")
+    assert "E0003" not in section(text, "Kept") and "E0004" not in section(text, "Kept")
+
+
 def test_predictions_are_scored_per_seat():
     rows = {row["who"]: row for row in table(section(page(), "Predictions")) if row["by"] == "seat"}
     assert rows["j1"]["predictions"] == "1"
@@ -101,7 +133,7 @@ def test_device_time_adds_up_to_what_was_held():
     assert sum(held.values()) == float(rows["all"]) == sum(r.total_s for r in night().results.values())
     assert held["baseline bank"] == 240 and held["verification"] == 240 and held["crashed, over time or invalid"] == 60
     assert (held["search, kept"], held["search, discarded"]) == (180, 60) and held["search, no verdict yet"] == 60
-    assert set(standup.CAUSES) == set(progress.CAUSES)
+    assert set(devicetime.CAUSES) == set(progress.CAUSES)
     assert "training 77%" in text and "evaluation 10%" in text
 
 
@@ -174,6 +206,16 @@ def test_write_gathers_plans_notes_and_questions(home):
     assert "> May I widen the model?" in text and "> look at the loss" in text and "> all well" in text
     assert "just a report" not in text
     assert mail.waiting(home, "human") == 2  # looking acknowledges nothing
+    size = sum(tokens.count(text) for text in ("May I widen the model?", "just a report"))
+    assert section(text, "Mail") == f"| to | letters | tokens |\n| --- | --- | --- |\n| human | 2 | {size} |"
+
+
+def test_a_terabyte_of_events_is_read_from_its_end(home):
+    events = home.seat("j1") / "events.jsonl"
+    events.touch()
+    os.truncate(events, 1 << 40)
+    files.append_line(events, f'{{"t": "{NOW}", "event": "plan", "text": "try warmdown"}}')
+    assert section(standup.write(home, night(), CHARTER, NOW, {}).read_text(), "Next") == "- **j1**: try warmdown"
 
 
 def test_what_the_person_wrote_stays_to_the_byte(home):
@@ -186,6 +228,16 @@ def test_what_the_person_wrote_stays_to_the_byte(home):
     assert after.partition(b"\n## Review\n")[2] == before and before.endswith(mine.encode())
     assert b"up to 2026-03-01 09:00" in after
     assert [p.name for p in home.standups.iterdir()] == ["2026-03-01.md"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to(path)])
+def test_what_is_no_page_is_moved_aside_and_waited_for_by_nobody(home, make):
+    home.standups.mkdir(parents=True)
+    make(home.standup("2026-02-28"))
+    make(home.standup("2026-03-01"))
+    path = in_time(lambda: standup.write(home, night(), CHARTER, NOW, {}))
+    assert path.read_text().startswith("# Standup 2026-03-01")
+    assert [p.name.partition(".torn-")[0] for p in home.standups.glob("*.torn-*")] == ["2026-03-01.md"]
 
 
 def test_tomorrows_page_begins_where_todays_ended(home):
@@ -205,3 +257,28 @@ def test_predictions_are_scored_by_the_source_of_their_idea(odd_path: Path):
     path = standup.write(home, story.book, CHARTER, NOW, {})
     rows = [(row["by"], row["who"]) for row in table(section(path.read_text(), "Predictions"))]
     assert rows == [("seat", "j1"), ("backend", "claude"), ("idea source", "arXiv 2001.00001 \\| &lt;!-- paper")]
+
+
+def test_an_answer_of_too_many_tokens_is_cut_and_its_letter_named(home):
+    long = "word " * 900
+    [letter] = mail.send(home, "j1", "human", long, "report")
+    text = standup.write(home, night(), CHARTER, NOW, {"j1": long, "chief": "short"}).read_text()
+    said = section(text, "In their words")
+    assert "> short" in said and f"`org inbox {letter.id}` has the whole" in said
+    assert f"(cut at {standup.ANSWER_TOKENS} of {tokens.count(long)} tokens;" in said
+    assert said.count("word") <= standup.ANSWER_TOKENS
+
+
+def test_pages_that_were_edited_are_named_once_and_none_where_nothing_was():
+    story = Story()
+    story.line(
+        "org", event="changed", pages=["prompts/orgs/x/roles/junior.md", "prompts/charter.yaml"], org="ab12cd34ef"
+    )
+    since = story.time()
+    assert "Changed pages" not in standup.page(story.book, CHARTER, NOW, Words(), since)
+    story.line("org", event="changed", pages=["prompts/charter.yaml", "prompts/<b>|.md"])
+    text = standup.page(story.book, CHARTER, NOW, Words())
+    said = section(text, "Changed pages")
+    assert said.count("`prompts/charter.yaml`") == 1 and "junior.md" in said and "<b>" not in said
+    assert "charter.yaml" in section(standup.page(story.book, CHARTER, NOW, Words(), since), "Changed pages")
+    assert Reader(story.book, CHARTER.metric.name).marks(text) == []

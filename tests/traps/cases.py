@@ -11,7 +11,8 @@ def cases(traps: list[Trap]) -> list:
     found = []
     for trap in traps:
         for is_twin, expect in ((False, trap.expect), (True, trap.twin_expect)):
-            marks = [] if expect.until == "filed" else [pytest.mark.slow]
+            trains = expect.until != "filed" or (trap.first is not None and not is_twin)
+            marks = [pytest.mark.slow] if trains else []
             found.append(pytest.param(trap, is_twin, id=f"{trap.id}{'-twin' if is_twin else ''}", marks=marks))
     return found
 

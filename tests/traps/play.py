@@ -143,12 +143,14 @@ HOMES: dict[str, dict[str, Any]] = {
 
 
 class Stage:
-    """The measured homes that plays are copies of, made when first asked for."""
+    """The measured homes that plays are copies of, made when first asked for: in `shared`, where several processes have one
+    each measured for all of them."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, shared: Path | None = None) -> None:
+        self.root, self.shared = root, shared or root
+        self.shared.mkdir(exist_ok=True)
         self.count = 0
-        os.environ["XDG_CACHE_HOME"] = str(root / "cache")  # what a person's ~/.cache is to the org
+        os.environ["XDG_CACHE_HOME"] = str(self.shared / "cache")  # what a person's ~/.cache is to the org
 
     def play(self, trap: Trap, is_twin: bool) -> Seen:
         home = self._copy(trap.home)
@@ -195,9 +197,12 @@ class Stage:
         seen.says = "\n".join([seen.says, *reasons, *seen.problems])
 
     def _copy(self, kind: str) -> Home:
-        template = self.root / f"template-{kind}"
-        if not template.is_dir():
-            _measure(template, **HOMES[kind])
+        template = self.shared / f"template-{kind}"
+        with files.locked(self.shared / f"{kind}.lock"):
+            if not (done := self.shared / f"{kind}.done").exists():
+                shutil.rmtree(template, ignore_errors=True)  # of one that did not come to its end
+                _measure(template, **HOMES[kind])
+                done.touch()
         self.count += 1
         place = self.root / f"play {self.count}"
         shutil.copytree(template, place, symlinks=True)

@@ -4,9 +4,9 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+from waiting import wait_for
 
 from org.errors import BadInput, LeaseHeld
 from org.world import devices
@@ -39,14 +39,6 @@ def gpus(tmp_path, monkeypatch):
 @pytest.fixture
 def no_gpus(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-
-
-def wait_for(condition, limit_s=10.0):
-    deadline = time.monotonic() + limit_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not true in {limit_s} s"
-        time.sleep(0.01)
-    return value
 
 
 # --- which there are ---------------------------------------------------------------------------------------------

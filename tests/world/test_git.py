@@ -214,7 +214,7 @@ def test_an_export_does_not_write_through_a_link_left_in_the_folder(bare, tmp_pa
     (tmp_path / "out/dir").symlink_to(tmp_path / "elsewhere")
     commit = commit_of(bare, {"dir/x": b"1"})
     with pytest.raises(git.BadTree):
-        git.export(bare, commit, tmp_path / "out", overwrite=True)
+        git.lay_out(tmp_path / "out", git.contents(bare, commit), overwrite=True)
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -224,7 +224,7 @@ def test_a_file_in_the_way_is_kept_unless_told(bare, tmp_path):
     with pytest.raises(git.BadTree, match="in the way"):
         git.export(bare, commit, tmp_path)
     assert (tmp_path / "a").read_text() == "mine"
-    git.export(bare, commit, tmp_path, overwrite=True)
+    git.lay_out(tmp_path, git.contents(bare, commit), overwrite=True)
     assert (tmp_path / "a").read_text() == "theirs"
 
 

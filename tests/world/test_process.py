@@ -1,14 +1,15 @@
 """world.process on real processes, some of which try to get away."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from waiting import wait_for
 
 from org.world import process
 
@@ -26,14 +27,6 @@ os.wait()
 os.write(1, b"ready\\n")
 time.sleep(600)
 """
-
-
-def wait_for(condition, limit_s=10.0):
-    deadline = time.monotonic() + limit_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not true in {limit_s} s"
-        time.sleep(0.01)
-    return value
 
 
 @pytest.fixture
@@ -81,7 +74,7 @@ def test_descendants_are_found_through_generations():
         found = wait_for(lambda: len(process.descendants(child.pid)) == 2 and process.descendants(child.pid))
         assert child.pid in process.descendants(os.getpid())
         process.end_tree(child.pid)
-        assert child.wait(5) is not None  # by the signal, or because it saw its children end first
+        assert child.wait(60) is not None  # by the signal, or because it saw its children end first
     assert all(process.identity(pid) is None for pid in found)
 
 
@@ -97,7 +90,7 @@ def test_a_subreaper_ends_one_that_escaped_its_session(marker):
         "print(child.wait())\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", guard], env=marked(marker), capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", guard], env=marked(marker), capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout.strip(), done.stderr) == (str(-signal.SIGTERM), "")
     assert process.find_marked(marker) == []
@@ -108,7 +101,7 @@ def test_a_deaf_tree_is_killed_after_the_grace_and_its_status_is_left_to_the_cal
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child:
         child.stdout.readline()
         process.end_tree(child.pid, grace_s=0.1)
-        assert child.wait(5) == -signal.SIGKILL
+        assert child.wait(60) == -signal.SIGKILL
 
 
 def test_survivors_are_found_by_an_exact_mark(marker):
@@ -163,3 +156,45 @@ def test_a_detached_process_gets_the_descriptors_named_and_no_other(tmp_path, ma
 def test_a_program_that_does_not_exist_is_an_error_here(tmp_path):
     with pytest.raises(OSError, match="no-such-program"):
         process.spawn_detached(["/no-such-program"], {}, tmp_path, tmp_path / "log")
+
+
+def test_a_detached_process_is_no_copy_of_ours_made_while_other_threads_hold_locks(tmp_path, marker, monkeypatch):
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
+    script = "import os, signal; print(os.getpid(), os.getsid(0), signal.getsignal(signal.SIGINT))"
+    pid = process.spawn_detached([sys.executable, "-c", script], marked(marker), tmp_path, tmp_path / "log")
+    words = wait_for(lambda: (tmp_path / "log").read_text().split())
+    assert int(words[0]) == pid and int(words[1]) not in (os.getsid(0), pid)
+    assert "default_int_handler" in " ".join(words)
+
+
+def test_several_marks_are_looked_for_at_once(marker):
+    others = [f"{marker}-{n}" for n in range(3)]
+    with contextlib.ExitStack() as ends:
+        children = [ends.enter_context(subprocess.Popen(["sleep", "600"], env=marked(mark))) for mark in others]
+        try:
+            wait_for(lambda: len(process.find_marked(*others)) == 3)
+            assert set(process.find_marked(*others[:2])) == {child.pid for child in children[:2]}
+            assert process.find_marked() == []
+        finally:
+            for child in children:
+                child.kill()
+
+
+def test_processor_time_is_counted_for_a_whole_tree_and_ended_children_too():
+    burn = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    work = f"import subprocess, sys, time\nsubprocess.run([sys.executable, '-c', {burn!r}])\ntime.sleep(600)"
+    tree = subprocess.Popen([sys.executable, "-c", work])
+    idle = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    try:
+        wait_for(lambda: process.cpu_s([tree.pid])[tree.pid] >= 0.3)
+        used = process.cpu_s([tree.pid, idle.pid, gone.pid])
+        assert used[idle.pid] < 0.3 and used[gone.pid] == 0.0
+        wait_for(lambda: not process.descendants(tree.pid))
+        assert process.cpu_s([tree.pid])[tree.pid] >= 0.3  # its child ended and was waited for
+        assert process.program(idle.pid).startswith("python") and process.program(gone.pid) == ""
+    finally:
+        for child in (tree, idle):
+            child.kill()
+            child.wait()

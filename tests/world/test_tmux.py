@@ -8,48 +8,17 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from grid import READ_LINES, SLEEP, info, seats, text_of
+from waiting import wait_for
 
 from org.errors import BadInput, MissingTool
+from org.files import locked
 from org.world.tmux import PaneBusy, Server, ServerLost, TmuxError
 from org.world.tmuxwords import Pane, escape_format
-
-SLEEP = ("sleep", "600")
-READ_LINES = (sys.executable, "-c", "import sys\nfor line in sys.stdin: print('got', repr(line), flush=True)")
-
-
-def wait_for(condition, limit_s=10.0, what="the condition"):
-    deadline = time.monotonic() + limit_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"{what} did not come true in {limit_s} s"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def server():
-    server = Server(f"org-test-{uuid4().hex[:10]}")
-    yield server
-    server.kill()
-
-
-def text_of(path):
-    return path.read_text() if path.exists() else ""
-
-
-def seats(number, argv=SLEEP):
-    return [Pane(f"j{n}", argv) for n in range(1, number + 1)]
-
-
-def info(server, pane_id):
-    return next(pane for pane in server.list_panes() if pane.id == pane_id)
-
 
 # --- the grid ----------------------------------------------------------------------------------------------------
 
@@ -87,6 +56,22 @@ def test_a_grid_larger_than_one_command_line_is_built(server):
     ids = server.grid("org", [Pane(f"j{n}", SLEEP, env) for n in range(20)])
     assert len(ids) == 20
     assert {pane.window_name for pane in server.list_panes()} == {"grid", "grid-2", "grid-3"}
+
+
+def test_what_stands_in_a_panes_environment_is_in_no_process_words(server, tmp_path):
+    """Everybody on the machine can read these, and a pane of an agent holds a key."""
+    said, out = tmp_path / "said", tmp_path / "out"
+    shim = tmp_path / "tmux"
+    shim.write_text(f'#!/bin/sh\necho "$@" >> "{said}"\nexec "{shutil.which("tmux")}" "$@"\n')
+    shim.chmod(0o755)
+    server.grid("org", [Pane("shell", SLEEP)], window="shell")
+    asked = Server(server.name, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    show = ["sh", "-c", f'echo "$KEY" >> "{out}"; exec sleep 600']
+    env = {"KEY": "sk-of-nobody; it's $0"}
+    ids = asked.grid("org", [Pane(f"j{n}", show, env) for n in range(12)])
+    asked.respawn(ids[0], show, env, Path("/"))
+    wait_for(lambda: out.is_file() and out.read_text().count(env["KEY"] + "\n") == 13)
+    assert "attach-session" in said.read_text() and "sk-of" not in said.read_text()
 
 
 def test_a_pane_is_the_program_itself_with_its_arguments_as_given(server, tmp_path):
@@ -249,23 +234,21 @@ def test_a_dead_pane_stays_with_its_exit_status(server, argv, status):
     assert (info(server, pane).dead, info(server, pane).dead_status) == (False, None)
 
 
-def test_a_hanging_server_meets_the_deadline(server):
-    server.grid("org", seats(1))
-    pid = server.pid()
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        with pytest.raises(TmuxError, match="was not done"):
-            server.run(["list-panes"], timeout_s=0.3)
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 def test_missing_tmux_says_how_to_install_it():
     with pytest.raises(MissingTool, match="apt-get install tmux"):
         Server("org-none", env={"PATH": "/nowhere"}).alive()
 
 
 # --- options -----------------------------------------------------------------------------------------------------
+
+
+def test_a_separator_in_a_name_that_a_person_gives_hides_no_pane(server):
+    first, second = server.grid("org", seats(2))
+    server.run(["rename-window", "-t", first, "a|b|c"], ["rename-session", "-t", "org", "x|y"])
+    server.run(["select-pane", "-t", first, "-T", "t|u"], ["set-option", "-p", "-t", second, "@seat", "j|1"])
+    found = {pane.id: pane for pane in server.list_panes()}
+    assert set(found) == {first, second} and all(pane.pid > 1 and pane.width > 1 for pane in found.values())
+    assert (found[first].window_name, found[first].title, found[second].seat) == ("a_b_c", "t_u", "j_1")
 
 
 def test_options_of_many_panes_are_set_and_a_gone_pane_is_left_out(server):
@@ -293,32 +276,39 @@ def test_an_option_that_tmux_would_run_is_refused(server, value):
 # --- typing ------------------------------------------------------------------------------------------------------
 
 
+def type_line(server, pane, text, lock):
+    """As every sender does it: text and Enter under one lock."""
+    with locked(lock):
+        server.type_text(pane, text)
+        server.press(pane, "Enter")
+
+
 @pytest.mark.parametrize(
     "text", ["plain", "ends;", "-l --", "Enter", "quotes ' \" $x `id` #(x) #{pid} \\", "é 漢", ";", "C-c"]
 )
-def test_a_typed_line_arrives_as_it_is(server, tmp_path, text):
-    [pane] = server.grid("org", [Pane("j1", READ_LINES)])
-    server.type_line(pane, text, tmp_path / "lock", gap_s=0)
+def test_a_typed_line_arrives_as_it_is(server, typist, tmp_path, text):
+    pane = typist()
+    type_line(server, pane, text, tmp_path / "lock")
     wait_for(lambda: repr(text + "\n") in server.capture(pane))
 
 
 def test_control_characters_are_taken_out_and_long_lines_refused(server, tmp_path):
     [pane] = server.grid("org", [Pane("j1", READ_LINES)])
-    server.type_line(pane, "a\x03b\x1b[201~c\rd\ne\u2028f", tmp_path / "lock", gap_s=0)
+    type_line(server, pane, "a\x03b\x1b[201~c\rd\ne\u2028f", tmp_path / "lock")
     wait_for(lambda: repr("ab[201~cdef\n") in server.capture(pane))
     for bad in ("x" * 301, "", " \n"):
         with pytest.raises(BadInput):
-            server.type_line(pane, bad, tmp_path / "lock", gap_s=0)
+            type_line(server, pane, bad, tmp_path / "lock")
 
 
-def test_nothing_is_typed_while_a_person_reads_back(server, tmp_path):
-    [pane] = server.grid("org", [Pane("j1", READ_LINES)])
+def test_nothing_is_typed_while_a_person_reads_back(server, typist, tmp_path):
+    pane = typist()
     server.run(["copy-mode", "-t", pane])
     assert info(server, pane).in_mode
     with pytest.raises(PaneBusy):
-        server.type_line(pane, "hello", tmp_path / "lock")
+        type_line(server, pane, "hello", tmp_path / "lock")
     server.run(["send-keys", "-t", pane, "-X", "cancel"])
-    server.type_line(pane, "later", tmp_path / "lock", gap_s=0)
+    type_line(server, pane, "later", tmp_path / "lock")
     wait_for(lambda: "later" in server.capture(pane))
     assert "hello" not in server.capture(pane)
 
@@ -330,9 +320,9 @@ def test_nothing_is_typed_into_a_dead_closed_or_missing_pane(server, tmp_path):
     assert info(server, closed).input_off
     for pane in (dead, closed):
         with pytest.raises(PaneBusy):
-            server.type_line(pane, "hello", tmp_path / "lock")
+            type_line(server, pane, "hello", tmp_path / "lock")
     with pytest.raises(TmuxError, match="%99"):
-        server.type_line("%99", "hello", tmp_path / "lock")
+        type_line(server, "%99", "hello", tmp_path / "lock")
 
 
 def test_lines_of_several_senders_stay_whole(server, tmp_path):
@@ -340,7 +330,7 @@ def test_lines_of_several_senders_stay_whole(server, tmp_path):
 
     def send(sender):
         for number in range(5):
-            server.type_line(pane, f"sender-{sender}-{number}", tmp_path / "lock", gap_s=0)
+            type_line(server, pane, f"sender-{sender}-{number}", tmp_path / "lock")
 
     threads = [threading.Thread(target=send, args=(n,)) for n in range(4)]
     for thread in threads:
@@ -352,11 +342,25 @@ def test_lines_of_several_senders_stay_whole(server, tmp_path):
     assert all(f"got 'sender-{s}-{n}\\n'" in out for s in range(4) for n in range(5))
 
 
+def test_nothing_is_typed_into_another_program_than_the_one_that_was_looked_at(server, typist, tmp_path):
+    pane = typist()
+    before = info(server, pane).pid
+    server.type_text(pane, "for the first", pid=before)
+    server.respawn(pane, READ_LINES, {}, tmp_path)
+    with pytest.raises(PaneBusy, match="another program"):
+        server.type_text(pane, "for the first", pid=before)
+    with pytest.raises(PaneBusy):
+        server.press(pane, "Enter", pid=before)
+    server.type_text(pane, "for the second", pid=info(server, pane).pid)
+    server.press(pane, "Enter")
+    wait_for(lambda: repr("for the second\n") in server.capture(pane))
+
+
 @pytest.mark.parametrize("key", ["C-c", "Escape", "C-u", "a b", ";"])
-def test_keys_that_eat_a_draft_are_not_pressed(server, tmp_path, key):
+def test_keys_that_eat_a_draft_are_not_pressed(server, key):
     [pane] = server.grid("org", seats(1))
     with pytest.raises(BadInput):
-        server.press(pane, key, lock=tmp_path / "lock")
+        server.press(pane, key)
 
 
 # --- people ------------------------------------------------------------------------------------------------------
@@ -392,12 +396,19 @@ def _drain(terminal):
         return b""
 
 
-def test_one_pass_over_the_grid_is_one_process(server, monkeypatch):
+def test_one_pass_over_the_grid_is_one_process_or_none_at_all(server, monkeypatch):
     server.grid("org", seats(10))
     calls = []
     run = subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: calls.append(a) or run(*a, **k))
-    server.list_panes()
-    server.set_options({pane.id: {"@label": "x"} for pane in server.list_panes()})
-    server.clients()
-    assert len(calls) == 4
+
+    def one_pass():
+        calls.clear()
+        server.list_panes()
+        server.set_options({pane.id: {"@label": "x"} for pane in server.list_panes()})
+        server.clients()
+        return len(calls)
+
+    assert one_pass() == 4
+    assert server.connect()
+    assert one_pass() == 0

@@ -36,6 +36,20 @@ def test_a_letter_wakes_the_waiter_at_once(root):
             assert time.monotonic() - start < 2
 
 
+def test_it_says_below_which_name_something_changed(root):
+    (root / "j2").mkdir()
+    with Watcher(root) as watcher:
+        settle(watcher)
+        watcher.places()
+        (root / "j1/tmp/1").write_text("x")
+        (root / "j1/tmp/1").rename(root / "j1/new/1")
+        (root / "a file").write_text("x")
+        settle(watcher)
+        found = watcher.places()
+        assert {"j1", "a file"} <= found and "j2" not in found
+        assert watcher.places() == set()
+
+
 def test_folders_made_later_are_watched_too(root):
     with Watcher(root) as watcher:
         (root / "j2/new").mkdir(parents=True)

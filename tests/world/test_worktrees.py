@@ -2,12 +2,12 @@
 
 import socket
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from repos import ENV, commit_of, read, sh
+from waiting import wait_for
 
 from org.world import folders, git, gitcall, worktrees
 
@@ -28,7 +28,7 @@ def hub(folder):
 
 
 def lay_in(hub, worktree):
-    git.export(hub.parent / "record.git", "refs/heads/main", worktree, overwrite=True)
+    git.lay_out(worktree, git.contents(hub.parent / "record.git", "refs/heads/main"), overwrite=True)
     worktrees.fill_index(worktree)
 
 
@@ -59,6 +59,15 @@ def test_adding_a_worktree_again_changes_nothing(hub):
     assert (seat / "draft").read_text() == "work"
     with pytest.raises(gitcall.GitError, match="branch b"):
         worktrees.add(hub, seat, "other", "main")
+
+
+def test_a_fetch_goes_on_where_a_worktree_was_left_half_made(hub):
+    worktrees.add(hub, hub.parent / "one", "program/x/one", "refs/heads/main")
+    (hub / "worktrees" / "one" / "commondir").write_bytes(b"")
+    record = hub.parent / "record.git"
+    git.fetch(hub, record, ["+refs/heads/main:refs/heads/program/x/two"])
+    assert git.resolve(hub, "refs/heads/program/x/two") == git.resolve(record, "refs/heads/main")
+    assert [path.name for path in (hub / "org-broken").iterdir()] == ["one-0"]
 
 
 @pytest.mark.parametrize("file", ["commondir", "gitdir", "HEAD"])
@@ -217,6 +226,7 @@ def test_a_fetch_that_hangs_is_ended_with_its_helpers(bare):
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/x.git"
         with pytest.raises(gitcall.GitError, match="was not done"):
             git.fetch(bare, url, ["+refs/heads/*:refs/heads/*"], timeout_s=0.5)
-        deadline = time.monotonic() + 5
-        while any(url.encode() in read(place / "cmdline") for place in Path("/proc").iterdir() if place.name.isdigit()):
-            assert time.monotonic() < deadline, "a helper of git outlived it"
+        wait_for(
+            lambda: not any(url.encode() in read(place / "cmdline") for place in Path("/proc").glob("[0-9]*")),
+            what="the end of git's helpers",
+        )

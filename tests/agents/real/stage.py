@@ -108,8 +108,11 @@ class RealOrg(Org):
         self.tmux("send-keys", "-t", self.pane(seat), *keys)
 
     def order(self, seat: str, text: str, gap_s: float = 0.4) -> None:
-        """Typed and submitted as a person would."""
+        """Typed and submitted as a person would, who sees what they typed: an Enter that a busy program reads together with
+        the text is a line break to it."""
+        shown = self.screen(seat).count(text[:24])
         self.tmux("send-keys", "-t", self.pane(seat), "-l", "--", text)
+        wait_for(lambda: self.screen(seat).count(text[:24]) > shown, 30, f"{text[:24]!r} on the screen of {seat}")
         time.sleep(gap_s)
         self.keys(seat, "Enter")
 

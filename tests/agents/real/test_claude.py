@@ -122,17 +122,17 @@ def test_the_state_shown_is_the_truth(stage: RealOrg, monkeypatch: pytest.Monkey
     stage.start("claude")
 
     stage.order("j1", f"a tool call {WORK}")
-    stage.wait_state("j1", "working", 5)
+    stage.wait_state("j1", "working", 15)
     stage.wait_state("j1", "ready")
 
     stage.order("j1", f"to be interrupted {WORK.replace('6', '60')}")
-    stage.wait_state("j1", "working", 5)
+    stage.wait_state("j1", "working", 15)
     time.sleep(2)  # the tool call is under way
     stage.keys("j1", "Escape")
-    stage.wait_state("j1", "ready", 8)
+    stage.wait_state("j1", "ready", 15)
 
     stage.order("j1", f"a question {ASK}")
-    stage.wait_state("j1", "asking", 10)
+    stage.wait_state("j1", "asking", 30)
     letter = stage.letter("j1").id
     time.sleep(3)
     assert stage.state("j1") == "asking" and "dialog" in str(stage.status("j1")["quiet"])
@@ -145,7 +145,7 @@ def test_the_state_shown_is_the_truth(stage: RealOrg, monkeypatch: pytest.Monkey
 
     stage.server.fail(529, times=4, seat="j1")
     stage.order("j1", "overloaded [[say: at last]]")
-    stage.wait_state("j1", "limited", 15)
+    stage.wait_state("j1", "limited", 30)
     stage.wait_state("j1", "ready", 60)
 
     stage.order("j1", "/compact")

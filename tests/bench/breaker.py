@@ -34,6 +34,7 @@ class Plant:
     edits: tuple[Edit, ...]
     is_true: bool = False
     is_lucky: bool = False
+    cites: str = ""  # the intent that its edit touches: without it the gate refuses the claim
 
     def drawn(self, luck: int) -> list[Edit]:
         return [(old, new.replace("LUCK", f"{1 + 1e-4 * (luck + 1):.4f}")) for old, new in self.edits]
@@ -51,7 +52,7 @@ PLANTS = (
         ("    while progress < 1:\n", "    again = 0\n    while progress < 1:\n"),
         ("batch(dataset, seed, step, rows, seq_len)", "batch(dataset, seed, step + 100_000 * again, rows, seq_len)"),
         ("        losses.append(loss)\n        clock", "        again = 1 - again if step % 3 else 0\n        if again:\n            continue\n        losses.append(loss)\n        clock"),
-    )),
+    ), cites="seeded-batches"),
     Plant("true: a warmdown", (WARM,), is_true=True),
     Plant("true: a short warmdown", (("\nWARMDOWN_FRAC = 0.0\n", "\nWARMDOWN_FRAC = 0.3\n"),), is_true=True),
     Plant("true: a warmdown and the learning rate", (WARM, RATE), is_true=True),
@@ -96,7 +97,8 @@ class Bench:
                     raise SystemExit(f"breaker: {old!r} stands {text.count(old)} times in train.py; mend the plant")
                 text = text.replace(old, new)
             self.train.write_text(text)
-            said = self.say("--seat", "me", "run", "-m", f"{plant.name} {luck}", "--json")
+            cites = ["--cites", plant.cites] if plant.cites else []
+            said = self.say("--seat", "me", "run", "-m", f"{plant.name} {luck}", *cites, "--json")
             name, verdict = said["experiment"], said["verdict"]
             outcome = f"{verdict['outcome']} {verdict['tier'] or ''}".strip()
             if outcome == "win tentative":

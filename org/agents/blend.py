@@ -27,6 +27,7 @@ AMPLITUDE = 1.2  # sizes of effect expected of a knob; one that showed more is g
 SURE = 1.0  # standard errors by which a setting must promise, to be part of the best known blend
 SHOWN = 1.0  # standard errors by which a setting that is held must gain, not to go back in the next blend
 BEST_SHARE = 0.7  # of the blends: the best known one, when nobody has tried it; else a draw
+ALIKE = 0.5  # share of settings by which two blends are one: while one is under way the other is a draw
 ENOUGH = 6  # measured changes before the first blend
 CRASH = 10.0  # sizes of effect that a crash counts as a loss of, so that its settings are drawn less
 
@@ -62,6 +63,8 @@ def propose(
         return found, metric.sign * model.expected(found, current)
 
     best = filed(model.best(model.middle, turnable, current, closed, SURE)) if stream.random() < BEST_SHARE else None
+    if best and _is_under_way(best[0], trials):
+        best = None
     return best or filed(model.best(model.drawn(stream.getrandbits(32)), turnable, current, closed))
 
 
@@ -262,6 +265,13 @@ def _measured(trial: Trial, sign: int, size: float) -> tuple[float | None, float
     if trial.effect is None or not trial.se:
         return None, 1.0
     return sign * trial.effect, trial.se
+
+
+def _is_under_way(found: Blend, trials: Sequence[Trial]) -> bool:
+    """Whether somebody tries much the same at this moment: eight seats that ask of one record know one best blend."""
+    wanted = {(name.lower(), str(value)) for name, value in found.items()}
+    blends = ({(n, str(new)) for n, _, new in t.changes} for t in trials if t.is_open and len(t.changes) > 1)
+    return any(len(wanted & blend) >= ALIKE * max(len(wanted), len(blend)) for blend in blends)
 
 
 def _is_tried(found: Blend, trials: Sequence[Trial]) -> bool:

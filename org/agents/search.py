@@ -22,6 +22,9 @@ from org.records import Knob, Metric
 
 PRIOR = 0.005  # the size of effect expected of a knob nobody has turned yet
 CURIOSITY = 4.0  # sizes of effect hoped for at a value a whole span away from anything measured
+CHOICE_SHARE = (
+    0.1  # of the asks when there is something to blend: those at which a choice nobody has made is tried alone
+)
 APART = 0.05  # of a knob's span: closer than this, two values differ by less than the noise
 
 
@@ -218,9 +221,10 @@ def propose(
 ) -> Proposal | None:
     """The next experiment for a seat that may turn `mine`, or None when everything sensible was tried.
 
-    One knob to one value that differs from the current one and from everything tried by anyone from there. When each of
-    `mine` was moved once, a blend of `everything` that the seat may turn in one, as long as there is a new one. `offset`
-    makes seats that share knobs begin at different ones; `barred` are (knob, value) pairs that the gate refused.
+    One knob to one value that differs from the current one and from everything tried by anyone from there. When each
+    range of `mine` was moved once, a blend of `everything` that the seat may turn in one, as long as there is a new one;
+    choices nobody has made come in between, few at a time, since half of all runs would go to them. `offset` makes seats
+    that share knobs begin at different ones; `barred` are (knob, value) pairs that the gate refused.
     """
     movable = [k for k in mine if current.get(k.name) is not None]
     fresh = untouched(movable, current, trials, first)
@@ -235,13 +239,21 @@ def propose(
         return points, seen
 
     _, seen = known(fresh)
-    for knob in fresh[turn:] + fresh[:turn]:
-        for value in knobs_.steps(knob, current[knob.name]):
-            if _is_new(knob, value, seen[knob.name]):
-                return _proposal(knob, value, current, trials, metric, size)
+    bold = [
+        (knob, value)
+        for knob in fresh[turn:] + fresh[:turn]
+        for value in knobs_.steps(knob, current[knob.name])
+        if _is_new(knob, value, seen[knob.name])
+    ]
+    wait = bool(everything) and random.Random(f"{seed}/choice").random() >= CHOICE_SHARE
+    for knob, value in bold:
+        if not (wait and knob.choices):
+            return _proposal(knob, value, current, trials, metric, size)
     mixed = blend.propose(everything, current, trials, metric=metric, seed=seed, size=size, barred=barred)
     if mixed is not None:
         return _blended(*mixed, everything, current)
+    if bold:
+        return _proposal(*bold[0], current, trials, metric, size)
     points, seen = known(movable)
     asked = _ask(movable, current, points, random.Random(seed), seen, size)
     return _proposal(*asked, current, trials, metric, size) if asked else None

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from org.agents import decisions
+from org.agents import decisions, search
 from org.agents.decisions import Post
 from org.agents.search import Trial
 from org.bench import orgbench, quick
@@ -214,7 +214,7 @@ class Lab:
                 current=self.world.current(line.head),
                 trials=self.trials,
                 seat=seat,
-                seed=self.asked[seat],
+                seed=search.seed_of(f"{self.world.seed}/{seat}", self.asked[seat]),
                 offset=self.offsets[seat],
                 size=self.charter.margin or usual_size(self.world),
                 everything=list(self.world.knobs.values()),

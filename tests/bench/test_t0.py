@@ -138,8 +138,8 @@ def test_more_juniors_on_more_devices_are_faster_and_devices_are_charged_while_i
 
 def test_a_breaker_keeps_what_it_refutes_out_of_every_stack() -> None:
     broken = Roster("pairs", ("a1", "a2"), breakers=2)
-    for seed in "abcdef":
-        lab = Lab(world(seed), broken, 2, 160 * surface.shipped().seconds({}), brains.Shipped)
+    for seed in "abcdefghijklmnop":
+        lab = Lab(world(seed), broken, 2, 240 * surface.shipped().seconds({}), brains.Shipped)
         lab.run()
         if lab.out:
             break

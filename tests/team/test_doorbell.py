@@ -250,6 +250,7 @@ def test_whatever_happens_no_line_is_begun_before_the_one_before_has_its_enter(
         if quiet and not any(do == "type" for _, do, _ in pane.did[max(0, first - 1) : first]):
             late = [do for t, do, _ in pane.did[first:] if pane.bell.line is None or t - pane.bell.line.at > 1]
             assert late == [], "a key while it should be quiet"
+        assert not (quiet and "type" in [do for _, do, _ in pane.did[first:]]), "a line while it should be quiet"
         for _, do, _ in pane.did[first:]:
             typed = typed + 1 if do == "type" else 0 if do == "enter" else typed
             assert typed <= 1, "a line was typed behind one that had no Enter"

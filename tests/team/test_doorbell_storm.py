@@ -44,7 +44,7 @@ def test_nothing_of_a_body_is_typed_or_run(odd_path: Path) -> None:
 
 def test_an_idle_pane_is_rung_soon(odd_path: Path) -> None:
     row = doorbell.latency(odd_path, letters=10)
-    assert row["letters"] == 10 and row["p50_s"] < 1.0  # the figure itself is the bench's: CI machines are loaded
+    assert row["letters"] == 10 and row["p50_s"] < 10  # the figure itself is the bench's: CI machines are loaded
 
 
 @pytest.mark.parametrize("kind", doorbell.PERSONS)
@@ -67,7 +67,8 @@ def test_an_office_killed_at_any_step_of_a_bell_is_followed_by_one_that_rings_it
         sent = set()
         for number in range(pass_):
             sent.add(mail.send(stage.home, "human", "j1", f"letter {number}")[0].id)
-            time.sleep(0.5 * (pass_ - number - 1))
+            if number + 1 < pass_:
+                wait_for(lambda: stage.heard("j1").lines, what="the first line to be submitted")
         wait_for(lambda: not files.is_locked(stage.home.office_lock), what=f"the office to die at {point}")
         stage.launch()
         sent.add(mail.send(stage.home, "human", "j1", "after it")[0].id)

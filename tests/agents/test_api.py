@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from agents.model_server import ModelServer, Reply
 from tiers import first
 
 from org.agents.repl import PROMPT
+from org.world import process
 
 
 @pytest.fixture
@@ -103,10 +103,8 @@ def test_a_person_types_while_it_streams_and_escape_stops_the_turn(seat: ApiSeat
     pane.until("a long story a long")
     pane.type("half a tho")
     pane.until(lambda: pane.seen.rstrip().endswith("half a tho"))
-    begun = time.monotonic()
     pane.type("\x1b")
-    pane.until("Stopped. What instead?", 3)
-    assert time.monotonic() - begun < 2
+    pane.until("Stopped. What instead?")
     seat.server.policy = quiet
     pane.type("ught\r")
     seat.until_idle(pane, 3)
@@ -141,7 +139,7 @@ def test_ctrl_c_ends_a_command_with_all_its_processes(seat: ApiSeat) -> None:
     pane.type("\x03")
     pane.until("Stopped. What instead?")
     child = int((seat.worktree / "child").read_text())
-    pane.until(lambda: not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes())
+    pane.until(lambda: process.identity(child) is None)
     assert "interrupted" in seat.results()[0]["text"] and pane.process.poll() is None
     pane.type("quit\r")
     assert pane.process.wait(15) == 0 and seat.states()[-1] == "exit"

@@ -7,17 +7,18 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from agents.api_seat import ApiSeat
 from agents.model_server import ModelServer, Reply
+from waiting import wait_for
 
 from org import files
 from org.agents import usage
 from org.agents.limited import limit_ends
+from org.world import process
 
 
 @pytest.fixture
@@ -57,17 +58,17 @@ def test_a_busy_service_is_waited_for_in_sight(tmp_path: Path, server: ModelServ
     seat = ApiSeat(tmp_path, server, spec)
     try:
         pane = seat.ready()
+        before = len(server.turns())
         server.fail(status, times=2, retry_after_s=2)
         pane.type("hello\r")
         pane.until(f"HTTP {status}")
         pane.until("asks again in 1 s")
-        before = len(server.turns())
         pane.type("half a dra")
-        pane.until(lambda: pane.seen.rstrip().endswith("half a dra"), 1)  # while it waits
+        pane.until(lambda: pane.seen.rstrip().endswith("half a dra"))  # while it waits
         seat.until_idle(pane, 2)
-        rows = server.turns()[before - 1 :]
+        rows = server.turns()[before:]
         assert [row.status for row in rows] == [status, status, 200]
-        assert all(1.9 < after.at - one.at < 5 for one, after in itertools.pairwise(rows))
+        assert all(after.at - one.at > 1.9 for one, after in itertools.pairwise(rows))
         assert seat.states()[-5:] == ["working", "limited", "working", "limited", "working", "idle"][-5:]
         said = seat.events("limited")[0]
         assert f"HTTP {status}" in said["text"] and limit_ends(said["text"], 0.0) == 2, "as long as it really waits"
@@ -144,7 +145,7 @@ def test_a_killed_seat_goes_on_with_its_history_and_repeats_no_call(seat: ApiSea
     last = seat.server.turns()[-1]
     assert "interrupted: the program ended" in seat.results()[0]["text"] and ran.read_text() == "once\n"
     assert any("xylophone" in text for _, text in last.texts) and "started you again" in last.last
-    assert not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]
+    wait_for(lambda: process.identity(child) is None, what="the end of its command")
     used = seat.used()
     assert used and spent and used.input_tokens > spent.input_tokens
     assert len(usage.of_seat(seat.home, "j1")) == 1
@@ -289,10 +290,7 @@ def test_a_closed_terminal_ends_it_and_its_command(seat: ApiSeat) -> None:
     shell = int((seat.worktree / "shell").read_text())
     os.kill(pane.process.pid, signal.SIGHUP)
     assert pane.process.wait(15) == 0
-    end = time.monotonic() + 5
-    while Path(f"/proc/{shell}").exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{shell}").exists()
+    wait_for(lambda: process.identity(shell) is None, what="the end of its command")
 
 
 def test_prices_are_read_from_the_home_first(seat: ApiSeat) -> None:

@@ -52,13 +52,22 @@ def look(server: Server) -> states.Look:
     return states.seen(server.list_panes(), server.clients(), time.time())
 
 
-def ring(at_work: ringer.Ringer, view: states.Look, found: list[dict[str, Any]], seconds: float = 0.6) -> None:
-    """Look, then ring as the office does, until the wait is over."""
+def ring(
+    at_work: ringer.Ringer,
+    view: states.Look,
+    found: list[dict[str, Any]],
+    *until: Callable[[], object],
+    seconds: float = 0.6,
+) -> None:
+    """Look, then ring as the office does, for so long and until all these are true."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+
+    def is_over() -> bool:
         at_work.look(found, view, time.time())
         at_work.ring_all(found, view, time.time())
-        time.sleep(0.02)
+        return time.monotonic() > end and all(condition() for condition in until)
+
+    wait_for(is_over, what="the bells to be rung")
 
 
 def shows(server: Server, view: states.Look, name: str) -> Callable[[], bool]:
@@ -71,8 +80,7 @@ def test_a_seat_whose_files_cannot_be_used_stops_no_other(tiny_home: Home, grid:
     path.unlink(missing_ok=True)
     path.mkdir()
     at_work, view = ringer.Ringer(tiny_home, grid), look(grid)
-    ring(at_work, view, rows("j1", "j2"))
-    assert shows(grid, view, "j2")()
+    ring(at_work, view, rows("j1", "j2"), shows(grid, view, "j2"))
     if what == "bell":  # without it nobody knows what was typed already
         assert list(at_work.failed) == ["j1"] and not shows(grid, view, "j1")()
     at_work.close()
@@ -82,8 +90,7 @@ def test_what_a_seat_writes_into_its_events_stops_no_other(tiny_home: Home, grid
     odd = [[], {}, None, 3, {"event": []}, {"event": {"a": 1}}, {"event": "accepted", "letters": [[], {}]}]
     tiny_home.seat_events("j1").write_text("".join(f"{json.dumps(row)}\n" for row in odd))
     at_work, view = ringer.Ringer(tiny_home, grid), look(grid)
-    ring(at_work, view, rows("j1", "j2"))
-    assert shows(grid, view, "j2")() and shows(grid, view, "j1")()
+    ring(at_work, view, rows("j1", "j2"), shows(grid, view, "j2"), shows(grid, view, "j1"))
     at_work.close()
 
 
@@ -93,8 +100,8 @@ def test_one_seat_that_meets_a_bug_stops_no_other(
     at_work, view = ringer.Ringer(tiny_home, grid), look(grid)
     ring_one = at_work.ring
     monkeypatch.setattr(at_work, "ring", lambda name, *rest: {}[name] if name == "j1" else ring_one(name, *rest))
-    ring(at_work, view, rows("j1", "j2"))
-    assert shows(grid, view, "j2")() and at_work.failed == {"j1": "KeyError: 'j1'"}
+    ring(at_work, view, rows("j1", "j2"), shows(grid, view, "j2"))
+    assert at_work.failed == {"j1": "KeyError: 'j1'"}
     at_work.close()
 
 
@@ -122,18 +129,16 @@ def test_nothing_is_typed_on_an_old_look(tiny_home: Home, grid: Server) -> None:
     assert at_work.is_blind
     assert at_work.ring_all(found, view, time.time()) == 0.5
     assert not shows(grid, view, "j1")() and not at_work.bell("j1").letters
-    ring(at_work, view, found)
-    assert shows(grid, view, "j1")()
+    ring(at_work, view, found, shows(grid, view, "j1"))
     at_work.close()
 
 
 def test_a_program_that_was_started_again_since_the_look_gets_no_key(tiny_home: Home, grid: Server) -> None:
     at_work, view = ringer.Ringer(tiny_home, grid), look(grid)
     grid.respawn(view.panes["j1"].id, ("cat",), {}, tiny_home.root)
-    ring(at_work, view, rows("j1", "j2"))
-    assert shows(grid, view, "j2")() and not shows(grid, view, "j1")()
-    ring(at_work, look(grid), rows("j1"))
-    assert shows(grid, view, "j1")()
+    ring(at_work, view, rows("j1", "j2"), shows(grid, view, "j2"))
+    assert not shows(grid, view, "j1")()
+    ring(at_work, look(grid), rows("j1"), shows(grid, view, "j1"))
     at_work.close()
 
 
@@ -199,8 +204,14 @@ def test_a_line_is_typed_into_an_empty_box_and_queued_behind_anything_else(
     )
     monkeypatch.setattr(ringer, "backend_of", lambda spec, home: backend)
     at_work, view = ringer.Ringer(tiny_home, grid), look(grid)
-    ring(at_work, view, rows("j1"), 1.2)
-    time.sleep(0.3)
+    is_done = shows(grid, view, "j1")
+    ring(
+        at_work,
+        view,
+        rows("j1"),
+        lambda: becomes_of_it == "waits" or is_done() or (note.is_file() and note.read_text()),
+        seconds=1.5,
+    )
     found = "typed" if shows(grid, view, "j1")() else "queued" if note.exists() else "waits"
     assert found == becomes_of_it
     assert not note.exists() or note.read_text() == "x\n"

@@ -22,6 +22,7 @@ import openai
 import pytest
 from agents.model_client import APIS, schema, turn
 from agents.model_server import ModelServer, RefusingProxy
+from waiting import wait_for
 
 BASH: Any = {"name": "Bash", "description": "", "input_schema": schema("command")}
 EXEC: Any = {"type": "function", "name": "exec_command", "parameters": schema("cmd"), "strict": False}
@@ -167,14 +168,17 @@ def test_a_connection_that_ends_halfway_is_seen_as_one(server: ModelServer) -> N
 
 
 def test_a_stalled_answer_sends_its_headers_at_once(server: ModelServer) -> None:
-    body = json.dumps({"stream": True, "tools": [BASH], "messages": [{"role": "user", "content": "[[stall: 1.5]]"}]})
-    line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    started = time.monotonic()
+    body = json.dumps({"stream": True, "tools": [BASH], "messages": [{"role": "user", "content": "[[stall: 600]]"}]})
+    line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     line.request("POST", "/v1/messages", body, {"content-type": "application/json"})
-    answer = line.getresponse()
-    assert answer.status == 200 and time.monotonic() - started < 1.2
-    assert answer.read(1) and time.monotonic() - started > 1.4
+    assert line.getresponse().status == 200
     line.close()
+
+
+def test_a_stalled_answer_comes_after_its_stall(server: ModelServer) -> None:
+    started = time.monotonic()
+    ask(server, "[[stall: 0.5]] [[say: here]]")
+    assert time.monotonic() - started >= 0.5
 
 
 def test_a_slow_answer_trickles(server: ModelServer) -> None:
@@ -183,16 +187,16 @@ def test_a_slow_answer_trickles(server: ModelServer) -> None:
     with claude(server).messages.stream(model="m", max_tokens=9, messages=messages) as stream:
         for _ in stream.text_stream:
             times.append(time.monotonic())
-    assert len(times) > 2 and 0.2 < times[-1] - times[0] < 5
+    assert len(times) > 2 and times[-1] - times[0] > 0.2
 
 
 def test_the_end_of_the_block_wakes_who_waits() -> None:
     with ModelServer() as server:
         thread = threading.Thread(target=lambda: ask(server, "[[stall: 600]]"), daemon=True)
         thread.start()
-        server.wait(lambda: server.requests, 10)
+        wait_for(lambda: server.requests, what="its request")
         started = time.monotonic()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 # --- numbers -----------------------------------------------------------------------------------------------------
@@ -306,9 +310,7 @@ def test_the_program_serves_and_writes_its_log(tmp_path: Path) -> None:
             )
             assert reply.content[-1].input["command"] == "org brief"
             # the line is written when the answer is out already
-            end = time.monotonic() + 10
-            while not (log.is_file() and log.read_text().endswith("\n")) and time.monotonic() < end:
-                time.sleep(0.02)
+            wait_for(lambda: log.is_file() and log.read_text().endswith("\n"), what="the line in the log")
         finally:
             program.terminate()
     row = json.loads(log.read_text())
@@ -324,8 +326,9 @@ def test_the_proxy_lets_nothing_through_and_says_who_tried() -> None:
                 [sys.executable, "-c", code, url], env=env, capture_output=True, text=True, check=True
             )
             assert "403" in done.stdout
-        subprocess.run([sys.executable, "-c", code, f"{server.url}/v1/models"], env=env, check=True)
-        assert proxy.attempts == ["CONNECT api.anthropic.com:443 HTTP/1.1", "GET http://example.com/ HTTP/1.1"] or (
-            len(proxy.attempts) == 2 and proxy.attempts[0].startswith("CONNECT api.anthropic.com:443")
-        )
+        argv = [sys.executable, "-c", code, f"{server.url}/v1/models"]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True)
+        assert done.stdout == "", "what is on this machine needs no proxy"
+        tunnel, plain = proxy.attempts
+        assert tunnel.startswith("CONNECT api.anthropic.com:443 ") and plain.startswith("GET http://example.com/ ")
         assert server.refused == []

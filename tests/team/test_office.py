@@ -184,6 +184,8 @@ def test_an_office_killed_while_it_posts_a_verdict_posts_it_once_all_the_same(ti
 def test_a_program_that_ends_is_started_again_and_one_that_keeps_ending_is_flagged(org: Any) -> None:
     org.launch(chief=0, juniors=2)
     first = org.look().panes["j1"].pid
+    assert org.env("j1")
+    (org.home.seat("j1") / "env.json").unlink()  # the next program writes its own
     org.tmux("send-keys", "-t", org.look().panes["j1"].id, "die", "Enter")
     org.wait_for(lambda: (p := org.look().panes["j1"]).pid != first and not p.dead, what="the seat to come back")
     assert org.env("j1")["ORG_SEAT"] == "j1"

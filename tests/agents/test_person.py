@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -57,7 +58,7 @@ def test_what_a_person_types_is_what_the_program_gets(socket: str, odd_path: Pat
         person.type("beside")
         person.until(lambda: received(odd_path / "j2") == b"beside", "read beside")
         moved = float(person.tmux("list-clients", "-F", CLIENT).split()[0])
-        assert abs(moved - person.last_key.wall) < 2  # whole seconds
+        assert int(person.last_key.wall) <= moved <= time.time()  # whole seconds
         person.detach()
     typed = person.typed
     assert typed.endswith(b"\rbeside") and received(odd_path / "j1") == typed[: -len(b"beside")]

@@ -99,6 +99,16 @@ class RealOrg(Org):
         """Of the program itself: it is what the pane was started with."""
         return self.look().panes[seat].pid
 
+    def wait_restarted(self, seat: str, pid: int, limit_s: float = 30) -> None:
+        """Until another program than `pid` lives in its pane. No state tells: `gone` lasts as long as the office takes to
+        start it again, which may be less than one look."""
+
+        def is_another() -> bool:
+            pane = self.look().panes.get(seat)
+            return pane is not None and not pane.dead and pane.pid != pid
+
+        wait_for(is_another, limit_s, f"{seat} to be started again")
+
     def screen(self, seat: str) -> str:
         text = tmux.Server(self.home.socket).capture(self.pane(seat))
         return "\n".join(line for line in text.split("\n") if line.strip())

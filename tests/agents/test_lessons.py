@@ -56,9 +56,10 @@ def test_the_offline_chief_writes_each_once_also_after_a_restart(org: Org, junio
     [args] = [args for args in org.calls("wiki") if "--" in args]
     assert args[:3] == ["wiki", "--kind", "dead-end"] and args[-1].splitlines()[0] in written
     chief.close()
-    before = len(org.events("chief"))
-    again = org.open("chief")
+    pane.until(lambda: any(row["verdict"] is None for row in org.filed()))
     org.judge(next(row["experiment"] for row in org.filed() if row["verdict"] is None), "loss", 0.02)
-    again.until(lambda: len([args for args in org.calls("results", seat="chief")]) >= 3)
+    before, asked = len(org.events("chief")), len(org.calls("results", seat="chief"))
+    again = org.open("chief")
+    again.until(lambda: len(org.calls("results", seat="chief")) > asked)
     again.until(lambda: org.events("chief")[before:][-1:] == ["waiting"])
     assert len([args for args in org.calls("wiki") if "--" in args]) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
@@ -55,4 +54,4 @@ def test_several_repeats_in_a_row_are_looked_for_in_a_bounded_time() -> None:
     begun = time.process_time()
     assert states.shown("\n".join(["a" * 5000] * 200), [("a+a+a+b", "ready")], 2) is None
     assert time.process_time() - begun < 2
-    assert re.search("k" * 5, "k" * 200) and states.shown("x" * 200 + "ready", [("ready", "ready")]) is None
+    assert states.shown("x" * 200 + "ready", [("ready", "ready")]) is None

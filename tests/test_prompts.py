@@ -82,8 +82,7 @@ def test_all_that_a_seat_is_primed_with_is_under_3000_tokens(tmp_path: Path, pat
 
 @pytest.mark.parametrize("path", [p for p in ROLES if "org run" in p.read_text()], ids=ids)
 def test_who_files_experiments_is_told_how_to_get_back_to_the_head(path: Path) -> None:
-    if "--no-wait" in path.read_text():
-        assert re.search(r"--sync`[^.]*\bhead\b", path.read_text())
+    assert re.search(r"--sync`[^.]*\bhead\b", path.read_text())
 
 
 @pytest.mark.parametrize("path", SKILLS, ids=ids)

@@ -148,7 +148,6 @@ def test_the_chief_moves_somebody_has_a_win_verified_and_says_what_it_does_not_u
     assert org.calls("verify") == [["verify", "E0042", "--no-wait", "--json"]]
 
 
-@pytest.mark.slow  # a real program in a terminal
 def test_a_task_with_knobs_and_words_that_ask_for_nothing_are_no_orders(tiny_home) -> None:
     charter = charters.load(tiny_home)
     for body in (TASK, "stop\nKnobs: matrix_lr", "", "\n", "hello there", "why?"):

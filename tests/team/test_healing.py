@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import whole
 from tiers import first
 from waiting import wait_for
 
@@ -23,8 +24,6 @@ from org.lab import gate, ledger, mend
 from org.records import Seat
 from org.team import healing, launch, panes, roster, seats, states
 from org.world import git, process
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -161,13 +160,9 @@ def test_a_kill_while_it_is_mended_is_mended_by_the_next(tiny_home: Home, j1: Se
     before = snapshot(j1)
     shutil.rmtree(tiny_home.hub / "worktrees" / "j1")
     tiny_home.seat_pane("j1").write_text("{")
-    code = "import sys; from pathlib import Path; from org.home import Home; from org.team import healing, seats; "
-    code += "home = Home(Path(sys.argv[1])); healing.heal(home, print); "
+    code = "from org.team import healing, seats; healing.heal(home, print); "
     code += "seats.create_all(home, [seats.Wanted('j1', 'junior', 'offline', 'main')], print)"
-    environment = {**os.environ, "ORG_FAILPOINT": point, "PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-c", code, str(tiny_home.root)]
-    done = subprocess.run(argv, env=environment, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert whole.run(code, tiny_home, point=point) == -signal.SIGKILL
     again(tiny_home)
     assert snapshot(j1) == before and status(j1).splitlines()[1:] == [" M train.py", "?? notes.md"]
 

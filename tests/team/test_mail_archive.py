@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from hypothesis import strategies as st
 from patience import in_time
 from postbox import take
 from test_mail import make_home
+from whole import run
 
 from org.agents.tools import Mailbox
 from org.home import ID_PATTERN, Home
@@ -141,14 +140,9 @@ def test_another_id_says_none(odd):
 def test_killed_while_putting_away_every_letter_is_in_one_place(home, point):
     sent = [mail.send(home, "human", "j1", f"letter {n}", letter_id=f"l-{n}")[0] for n in range(3)]
     take(home, "j1")
-    code = (
-        "import sys; from pathlib import Path; from datetime import UTC, datetime, timedelta\n"
-        "from org.home import Home; from org.team import boxes\n"
-        "boxes.archive(Home(Path(sys.argv[1])), datetime.now(UTC) + timedelta(days=2))"
-    )
-    environ = {**os.environ, "ORG_FAILPOINT": point}
-    done = subprocess.run([sys.executable, "-c", code, str(home.root)], env=environ, timeout=60, check=False)
-    assert done.returncode == -signal.SIGKILL
+    code = "from datetime import UTC, datetime, timedelta; from org.team import boxes; "
+    code += "boxes.archive(home, datetime.now(UTC) + timedelta(days=2))"
+    assert run(code, home, point=point) == -signal.SIGKILL
     for letter in sent:
         mail.send(home, "human", "j1", letter.body, letter_id=letter.id)  # repeated by a sender that knows no better
     assert mail.waiting(home, "j1") == 0

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from postbox import take
 from test_mail import make_home
+from whole import run
 
 from org.errors import Busy
 from org.home import Home
@@ -105,11 +104,8 @@ def test_a_full_box_takes_no_more_from_seats_and_nothing_is_sent_to_anybody(home
 
 
 def test_a_sender_killed_after_it_was_counted_sends_on(home):
-    code = "import sys; from pathlib import Path; from org.home import Home; from org.team import mail\n"
-    code += "mail.send(Home(Path(sys.argv[1])), 'j1', 'j2', 'hello', letter_id='l-once')"
+    code = "from org.team import mail; mail.send(home, 'j1', 'j2', 'hello', letter_id='l-once')"
     for point in ("mail.counted", "mail.key"):
-        environ = {**os.environ, "ORG_FAILPOINT": point}
-        done = subprocess.run([sys.executable, "-c", code, str(home.root)], env=environ, timeout=60, check=False)
-        assert done.returncode == -signal.SIGKILL and mail.waiting(home, "j2") == 0
-    assert subprocess.run([sys.executable, "-c", code, str(home.root)], timeout=60, check=False).returncode == 0
+        assert run(code, home, point=point) == -signal.SIGKILL and mail.waiting(home, "j2") == 0
+    assert run(code, home) == 0
     assert [(m.id, m.verified) for m in mail.peek(home, "j2")] == [("l-once", True)]

@@ -3,22 +3,19 @@
 An effect is keyed by the letter's id. Pairs of kills are tried too: a sender's and a reader's.
 """
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import whole
 from test_mail import make_home
 
 from org.home import Home
 from org.team import boxes, mail, tokens
 
 PRELUDE = """
-import os, sys; from pathlib import Path; from datetime import UTC, datetime, timedelta
-from org.failpoint import failpoint; from org.home import Home; from org.team import boxes, mail, tokens
-home = Home(Path(sys.argv[1]))
+import os; from datetime import UTC, datetime, timedelta
+from org.failpoint import failpoint; from org.team import boxes, mail, tokens
 """
 SEND = "mail.send(home, 'j2', 'j1', 'do it', kind='task', letter_id='l-once')"
 ACT = """
@@ -47,9 +44,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def run(code: str, home: Home, point: str = "") -> None:
-    environ = {**os.environ, "ORG_FAILPOINT": point}
-    done = subprocess.run([sys.executable, "-c", PRELUDE + code, str(home.root)], env=environ, timeout=60, check=False)
-    assert done.returncode == (-signal.SIGKILL if point else 0), point
+    assert whole.run(PRELUDE + code, home, point=point) == (-signal.SIGKILL if point else 0), point
 
 
 def settle(home: Home) -> None:

@@ -6,8 +6,6 @@ import errno
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 import pytest
 from postbox import take
 from team.rows import book_of, contract, verdict
-from whole import kill_office
+from whole import kill_office, run
 
 from org import charter as charters
 from org import files
@@ -167,13 +165,9 @@ def test_an_office_killed_while_it_posts_a_verdict_posts_it_once_all_the_same(ti
     book = ledger.Ledger(tiny_home)
     for row in (contract("E0001"), verdict("E0001")):
         book.append(row["kind"], f"{row['kind']}:E0001", row)
-    code = (
-        "import sys; from pathlib import Path; from org.home import Home; from org import charter; from org.lab import ledger; "
-        "from org.team import letters; home = Home(Path(sys.argv[1])); letters.deliver(home, ledger.read(home), charter.load(home))"
-    )
-    environment = {**os.environ, "ORG_FAILPOINT": point, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", code, str(tiny_home.root)], env=environment, check=False)
-    assert done.returncode == -signal.SIGKILL
+    code = "from org import charter; from org.lab import ledger; from org.team import letters; "
+    code += "letters.deliver(home, ledger.read(home), charter.load(home))"
+    assert run(code, tiny_home, point=point) == -signal.SIGKILL
     charter = charters.load(tiny_home)
     for _ in range(2):
         assert letters.deliver(tiny_home, ledger.read(tiny_home), charter) == []

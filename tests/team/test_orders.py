@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from books import CHARTER, Story
 from persons import LR, Work
 from postbox import take
 from test_standup import section
+from whole import run
 
 from org import files
 from org.home import Home
@@ -86,17 +85,11 @@ def test_before_there_are_seats_an_order_waits_on_the_page(tiny_home: Home) -> N
     assert orders.take(tiny_home, Book()) == ([], False) and not tiny_home.orders.exists()
 
 
-CODE = """
-import sys; from pathlib import Path
-from org.home import Home; from org.lab import ledger; from org.team import orders
-home = Home(Path(sys.argv[1])); orders.take(home, ledger.read(home))
-"""
+CODE = "from org.lab import ledger; from org.team import orders; orders.take(home, ledger.read(home))"
 
 
 def killed_at(home: Home, point: str) -> None:
-    environ = {**os.environ, "ORG_FAILPOINT": point}
-    done = subprocess.run([sys.executable, "-c", CODE, str(home.root)], env=environ, check=False, timeout=60)
-    assert done.returncode == -signal.SIGKILL
+    assert run(CODE, home, point=point) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("point", ["orders.noted:2", "orders.done:1", "mail.new:1", "mail.new:2", "orders.sent:1"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from whole import run
 
 from org.errors import Busy
 from org.home import Home
@@ -136,12 +136,8 @@ def test_an_index_that_cannot_be_read_holds_it(tiny_home: Home, seat: Seat) -> N
 
 def test_a_kill_before_it_is_removed_is_finished_by_the_next_stop(tiny_home: Home, seat: Seat) -> None:
     (Path(seat.worktree) / "notes.md").write_text("mine")
-    code = "import sys; from pathlib import Path; from org.home import Home; from org.team import ending; "
-    code += "ending.stop(Home(Path(sys.argv[1])), print, clean=True, aside=True)"
-    environment = {**os.environ, "ORG_FAILPOINT": "ending.clean", "PYTHONPATH": str(Path(__file__).parents[2])}
-    argv = [sys.executable, "-c", code, str(tiny_home.root)]
-    done = subprocess.run(argv, env=environment, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    code = "from org.team import ending; ending.stop(home, print, clean=True, aside=True)"
+    assert run(code, tiny_home, point="ending.clean") == -signal.SIGKILL
     [kept] = seats.saved(tiny_home, "j1")
     assert (kept / "notes.md").read_text() == "mine" and Path(seat.worktree).is_dir()
     ending.stop(tiny_home, lambda line: None, clean=True)

@@ -98,7 +98,8 @@ def test_killed_anywhere_everybody_gets_each_order_once(home: Home, point: str) 
     killed_at(home, point)
     orders.take(home, Book())
     assert orders.take(home, Book()) == ([], False)
-    assert letters(home) == [(s, "task", "@all stop") for s in SEATS] + [("j2", "task", "@j2 go on")]
+    # in any order: two letters of one millisecond that bear no time in their ids have none
+    assert sorted(letters(home)) == sorted([*((s, "task", "@all stop") for s in SEATS), ("j2", "task", "@j2 go on")])
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 from org.home import Home
+from org.records import Seat
 
 TINY_TRAIN = '''\
 """A stand-in for a trainer: val_bpb is a smooth function of two constants plus the noise of a seed."""
@@ -92,3 +93,11 @@ def make_tiny_home(root: Path, charter: str = TINY_CHARTER, train: str = TINY_TR
     home.comms.mkdir()
     home.worktrees.mkdir()
     return home
+
+
+def replace_in_trainer(seat: Seat, old: str, new: str) -> None:
+    """An edit in the seat's train.py, as its agent would make it; one that finds nothing is the test's own mistake."""
+    path = Path(seat.worktree) / "train.py"
+    text = path.read_text()
+    assert old in text, f"{old!r} is not in {path}"
+    path.write_text(text.replace(old, new))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from persons import Work
-from tiny import make_tiny_home
+from tiny import make_tiny_home, replace_in_trainer
 from waiting import wait_for
 
 from org import charter as charters
@@ -54,13 +54,6 @@ def lay_seat(home: Home, name: str, program: str) -> Seat:
 def edit() -> Callable[[Seat, str, str], None]:
     """edit(seat, old, new): one replacement in the seat's train.py."""
     return replace_in_trainer
-
-
-def replace_in_trainer(seat: Seat, old: str, new: str) -> None:
-    path = Path(seat.worktree) / "train.py"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import whole
 from tiers import first
+from tiny import replace_in_trainer
 from waiting import wait_for
 
 from org import files
@@ -30,16 +31,11 @@ from org.world import git, process
 def j1(tiny_home: Home) -> Seat:
     """A seat with an edit, a note and a staged file, and an experiment behind it."""
     seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
-    edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    replace_in_trainer(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
     gate.submit(tiny_home, seat, "larger")
-    edit(seat, "SLEEP_S = 0.0", "SLEEP_S = 0.1")
+    replace_in_trainer(seat, "SLEEP_S = 0.0", "SLEEP_S = 0.1")
     (Path(seat.worktree) / "notes.md").write_text("mine")
     return seat
-
-
-def edit(seat: Seat, old: str, new: str) -> None:
-    path = Path(seat.worktree) / "train.py"
-    path.write_text(path.read_text().replace(old, new))
 
 
 def snapshot(seat: Seat) -> dict[str, str]:
@@ -110,7 +106,7 @@ def test_damage_is_mended_once_said_in_a_line_and_costs_no_byte_of_work(tiny_hom
     if what != "hub":  # with it went what only it had
         assert git.resolve(tiny_home.hub, "refs/heads/program/main/j1") == tip
     assert again(tiny_home) == []
-    edit(now, "WARMDOWN_FRAC = 0.0", "WARMDOWN_FRAC = 0.2")
+    replace_in_trainer(now, "WARMDOWN_FRAC = 0.0", "WARMDOWN_FRAC = 0.2")
     gate.submit(tiny_home, now, "it works there as before")
 
 

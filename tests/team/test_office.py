@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from postbox import take
 from team.rows import book_of, contract, verdict
+from tiny import replace_in_trainer
 from whole import kill_office, run
 
 from org import charter as charters
@@ -136,8 +137,7 @@ def test_every_state_has_a_colour_and_a_mark() -> None:
 
 def submit(home: Home, name: str, old: str = "MATRIX_LR = 0.02", new: str = "MATRIX_LR = 0.04") -> Contract:
     seat = seats.require(home, name)
-    path = Path(seat.worktree) / "train.py"
-    path.write_text(path.read_text().replace(old, new))
+    replace_in_trainer(seat, old, new)
     return gate.submit(home, seat, "larger", expect=-0.04)
 
 

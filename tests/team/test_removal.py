@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny import replace_in_trainer
 from whole import run
 
 from org.errors import Busy
@@ -32,8 +33,7 @@ def seat(tiny_home: Home) -> Seat:
 
 
 def change(seat: Seat, old: str = "MATRIX_LR = 0.02", new: str = "MATRIX_LR = 0.04") -> None:
-    path = Path(seat.worktree) / "train.py"
-    path.write_text(path.read_text().replace(old, new))
+    replace_in_trainer(seat, old, new)
 
 
 def refused(home: Home, **options: bool) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from test_states import state
+from tiny import replace_in_trainer
 
 from org import files
 from org.errors import BadInput
@@ -26,11 +27,6 @@ from org.world import git, gitcall, tmuxwords
 
 def text(seat: Seat, name: str = "train.py") -> str:
     return (Path(seat.worktree) / name).read_text()
-
-
-def write(seat: Seat, old: str, new: str) -> None:
-    path = Path(seat.worktree) / "train.py"
-    path.write_text(path.read_text().replace(old, new))
 
 
 def status(seat: Seat) -> str:
@@ -69,7 +65,7 @@ def test_a_seat_is_a_clean_worktree_on_its_own_branch(tiny_home: Home) -> None:
 
 def test_making_a_seat_again_changes_nothing_and_keeps_its_work(tiny_home: Home) -> None:
     seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
-    write(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    replace_in_trainer(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
     again = seats.create(tiny_home, "j1", "junior", "offline", "other")
     assert (again.program, again.created) == ("main", seat.created)
     assert "MATRIX_LR = 0.04" in text(again)
@@ -78,7 +74,7 @@ def test_making_a_seat_again_changes_nothing_and_keeps_its_work(tiny_home: Home)
 
 def test_a_lost_worktree_comes_back_with_the_work_that_was_filed(tiny_home: Home) -> None:
     seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
-    write(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    replace_in_trainer(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
     filed = gate.submit(tiny_home, seat, "larger")
     shutil.rmtree(seat.worktree)
     seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
@@ -90,7 +86,7 @@ def test_moving_gives_the_new_programs_head_and_keeps_branch_and_unfiled_work(ti
     seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
     record.ensure_program(tiny_home, "schedule")
     head = advance(tiny_home, "schedule", b"WARMDOWN_FRAC = 0.0", b"WARMDOWN_FRAC = 0.5")
-    write(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.08")
+    replace_in_trainer(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.08")
     (Path(seat.worktree) / "notes.txt").write_text("mine")
     before = git.resolve(tiny_home.hub, "refs/heads/program/main/j1")
 
@@ -109,14 +105,14 @@ def test_moving_gives_the_new_programs_head_and_keeps_branch_and_unfiled_work(ti
 def test_a_moved_seat_files_on_its_new_program_only(tiny_home: Home) -> None:
     seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
     moved = seats.move(tiny_home, seat, "optimizer")
-    write(moved, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    replace_in_trainer(moved, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
     filed = gate.submit(tiny_home, moved, "larger")
     assert (filed.program, [k.name for k in filed.knobs]) == ("optimizer", ["MATRIX_LR"])
 
 
 def test_sync_brings_the_head_and_pins_commits_the_record_never_saw(tiny_home: Home) -> None:
     seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
-    write(seat, "SLEEP_S = 0.0", "SLEEP_S = 0.1")
+    replace_in_trainer(seat, "SLEEP_S = 0.0", "SLEEP_S = 0.1")
     for words in (["add", "train.py"], ["-c", "user.name=j1", "-c", "user.email=j1@x", "commit", "-qm", "by hand"]):
         subprocess.run(["git", "-C", seat.worktree, *words], check=True)
     own = git.resolve(tiny_home.hub, "refs/heads/program/main/j1")
@@ -146,13 +142,13 @@ def test_many_seats_take_few_processes_more_than_one(tiny_home: Home, monkeypatc
 
 def test_a_branch_that_was_deleted_comes_back_where_it_was_and_no_file_is_touched(tiny_home: Home) -> None:
     seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
-    write(seat, "SLEEP_S = 0.0", "SLEEP_S = 0.1")
+    replace_in_trainer(seat, "SLEEP_S = 0.0", "SLEEP_S = 0.1")
     subprocess.run(
         ["git", "-C", seat.worktree, "-c", "user.name=j1", "-c", "user.email=j1@x", "commit", "-qam", "by hand"],
         check=True,
     )
     own = git.resolve(tiny_home.hub, "refs/heads/program/main/j1")
-    write(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    replace_in_trainer(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
     before = text(seat)
     subprocess.run(["git", "-C", seat.worktree, "update-ref", "-d", "refs/heads/program/main/j1"], check=True)
     said: list[str] = []
@@ -193,12 +189,12 @@ def test_what_is_the_same_is_not_touched_by_a_move(tiny_home: Home) -> None:
 def test_work_on_a_branch_of_the_agents_own_is_left_as_it_is(tiny_home: Home, how: list[str]) -> None:
     seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
     subprocess.run(["git", "-C", seat.worktree, *how], check=True)
-    write(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
+    replace_in_trainer(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")
     said: list[str] = []
     seats.create_all(tiny_home, [seats.Wanted("j1", "junior", "offline")], said.append)
     assert "MATRIX_LR = 0.04" in text(seat) and seats.saved(tiny_home, "j1") == []
     assert len(said) == 1 and "was left so" in said[0] and "git switch program/main/j1" in said[0]
-    write(seat, "MATRIX_LR = 0.04", "MATRIX_LR = 0.02")
+    replace_in_trainer(seat, "MATRIX_LR = 0.04", "MATRIX_LR = 0.02")
     seats.create_all(tiny_home, [seats.Wanted("j1", "junior", "offline")], said.append)
     assert branch(seat) == "program/main/j1" and status(seat) == ""
 
@@ -225,7 +221,7 @@ def test_a_kill_in_the_middle_of_a_move_leaves_one_program_or_the_other(tiny_hom
     seat = seats.create(tiny_home, "j1", "junior", "offline", "main")
     record.ensure_program(tiny_home, "schedule")
     advance(tiny_home, "schedule", b"WARMDOWN_FRAC = 0.0", b"WARMDOWN_FRAC = 0.5")
-    write(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.08")
+    replace_in_trainer(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.08")
     die_at(tiny_home, point, "seats.move(home, seats.load(home, 'j1'), 'schedule')")
     seat = seats.create(tiny_home, "j1", "junior", "offline")
     assert branch(seat) == seat.branch == "program/main/j1"

@@ -93,6 +93,10 @@ def parse(text: str, where: str) -> Letter:
     if row is None:
         row, body = files.front_matter(text, where)
     given = {name: str(row[name]) for name in FIELDS if row.get(name) not in (None, "")}
+    try:
+        "".join(given.values()).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which an escape in it may name
+        raise BadInput(f"{where}: the front matter is not text") from None
     for name in ("id", "from", "to"):
         if not ID_PATTERN.fullmatch(given.get(name, "")):
             raise BadInput(f"{where}: the front matter has no proper '{name}'")

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -187,6 +188,19 @@ def test_a_changed_letter_is_shown_unverified(home, old, new):
     path.write_text(path.read_text().replace(old, new))
     [letter] = take(home, "j2")
     assert not letter.verified and "(unverified)" in envelope.show(letter)
+
+
+@pytest.mark.parametrize("name", ["signature", "about"])
+def test_half_of_a_surrogate_pair_in_the_head_is_no_letter_and_stops_no_box(home, name):
+    mail.send(home, "human", "j1", "so that a key exists")
+    mail.send(home, "j1", "j2", "a letter")
+    [sent] = mail.send(home, "j1", "j2", "another", about="E0001")
+    path = home.mailbox("j2") / "new" / f"{sent.id}.md"
+    path.write_text(re.sub(rf"(?m)^{name}: .*$", rf'{name}: "\\ud800"', path.read_text()))
+    with pytest.raises(BadInput, match="the front matter is not text"):
+        envelope.parse(path.read_text(), "it")
+    assert [letter.body for letter in mail.peek(home, "j2")] == ["a letter"]
+    assert [letter.body for letter in mail.received(home, "j2", "2026-01-01T00:00:00Z")] == ["a letter"]
 
 
 def test_a_pipe_in_place_of_a_key_stops_no_reader_and_its_sender_is_told(home):

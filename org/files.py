@@ -37,10 +37,12 @@ def utc_now() -> str:
 
 
 def printable(text: str, limit: int = 100_000) -> str:
-    """`text` without control characters (newline and tab stay) or bidi overrides, at most `limit` characters.
-    For anything an agent wrote before a terminal or a page shows it."""
+    """`text` without control characters (newline and tab stay), bidi overrides or halves of surrogate pairs, which no file
+    can hold, at most `limit` characters. For anything an agent wrote before a terminal or a page shows it."""
     clean = re.sub(
-        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b-\u200f]", "\N{REPLACEMENT CHARACTER}", text
+        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b-\u200f\ud800-\udfff]",
+        "\N{REPLACEMENT CHARACTER}",
+        text,
     )
     return clean if len(clean) <= limit else clean[:limit] + " […]"
 

@@ -102,3 +102,8 @@ def test_a_pipe_in_place_of_a_lock_or_a_log_holds_nobody_up(odd_path: Path) -> N
 def test_a_document_of_a_terabyte_is_none(odd_path: Path) -> None:
     _sparse(odd_path / "file")
     assert files.read_json(odd_path / "file") is None
+
+
+def test_what_is_printable_can_be_written_to_a_file() -> None:
+    shown = files.printable("a\ud800b\udfff \U0001f600\tc\nd\x1b")
+    assert shown == "a\ufffdb\ufffd \U0001f600\tc\nd\ufffd" and shown.encode()

@@ -140,8 +140,9 @@ class Book:
     def damage(self) -> str:
         """One sentence without a full stop on what the count of the lines shows; "" when nothing. Sums are compared by
         `fidelity`, which says the rest."""
-        more = f" and {len(self.strange) - 1} more" if self.strange[1:] else ""
-        return f"the ledger was written by another hand: line {self.strange[0]}{more}" if self.strange else ""
+        lines = sorted({*self.strange, *self.rows.unread})
+        more = f" and {len(lines) - 1} more" if lines[1:] else ""
+        return f"the ledger was written by another hand: line {lines[0]}{more}" if lines else ""
 
     def _fold(self, row: dict[str, Any]) -> None:
         """Put a parsed row, the next in `rows`, where it belongs."""

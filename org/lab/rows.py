@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from org.errors import OrgError
@@ -16,13 +16,15 @@ NAMED = {"experiment": "experiment", "verdict": "experiment", "launch": "run", "
 
 
 class Rows(Sequence[dict[str, Any]]):
-    """The lines in their order, each parsed when it is first looked at: most verbs look at few of thousands."""
+    """The lines in their order, each parsed when it is first looked at: most verbs look at few of thousands. One that
+    begins as ours do and cannot be read counts; asked for by itself it raises OrgError, of a slice it is left out."""
 
     def __init__(self) -> None:
         self._lines: list[bytes | dict[str, Any]] = []
         self._numbers: list[int] = []
         self._seqs: list[int] = []
         self.top = 0  # the greatest sequence number
+        self.unread: set[int] = set()  # numbers of lines that were to be read and could not be
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -33,7 +35,7 @@ class Rows(Sequence[dict[str, Any]]):
     def __getitem__(self, at: slice) -> list[dict[str, Any]]: ...
     def __getitem__(self, at: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
         if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
+            return list(self._read(range(*at.indices(len(self)))))
         line = self._lines[at]
         if isinstance(line, bytes):
             row = parsed(line)
@@ -53,12 +55,20 @@ class Rows(Sequence[dict[str, Any]]):
 
     def after(self, seq: int) -> list[dict[str, Any]]:
         """The lines with a greater sequence number, in their order; what has none is another hand's and not among them."""
-        return [row for at, number in enumerate(self._seqs) if number > seq and (row := self._row(at)) is not None]
+        return list(self._read(at for at, number in enumerate(self._seqs) if number > seq))
 
     def tail(self) -> dict[str, Any]:
         """The last line that has a sequence number, which the next one's sum follows; empty when there is none."""
         found = (self._row(at) for at in range(len(self._lines) - 1, -1, -1) if self._seqs[at])
         return next((row for row in found if row is not None), {})
+
+    def _read(self, places: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """Those of the places that can be read; the others are noted."""
+        for at in places:
+            if (row := self._row(at)) is not None:
+                yield row
+            else:
+                self.unread.add(self._numbers[at])
 
     def _row(self, at: int) -> dict[str, Any] | None:
         """None for one that cannot be read."""

@@ -286,6 +286,17 @@ def test_what_another_hand_appended_is_named_and_the_count_goes_on(tiny_home: Ho
     assert ledger.read(tiny_home).damage() == writer.book.damage()
 
 
+def test_a_line_that_begins_as_ours_and_is_broken_stops_nobody_who_reads_on_and_is_named(tiny_home: Home) -> None:
+    ledger.Ledger(tiny_home).append("org", "a", {})
+    files.append_line(tiny_home.ledger, FOREIGN[-1].replace(b'"seq": 3', b'"seq": 2').decode())
+    ledger.Ledger(tiny_home).append("org", "b", {})
+    book = ledger.read(tiny_home)
+    assert [row["key"] for row in book.rows[0:]] == ["a", "b"] and len(book.rows) == 3
+    assert book.damage() == "the ledger was written by another hand: line 2"
+    with pytest.raises(OrgError, match="line 2 is damaged"):
+        _ = book.rows[1]
+
+
 def test_a_line_that_is_none_is_one_problem(tiny_home: Home) -> None:
     writer = ledger.Ledger(tiny_home)
     writer.append("org", "a", {})

@@ -149,7 +149,10 @@ def _submit(
 
 
 def check_devices(home: Home, charter: Charter, scale: str) -> None:
-    """BadInput when a run at `scale` holds more devices than this org has: it would wait for ever."""
+    """BadInput when a run at `scale` holds more devices than this org has: it would wait for ever. And when the charter has
+    that scale no longer."""
+    if scale not in charter.scales:
+        raise BadInput(f"scale {scale} is no longer in the charter; it has {', '.join(charter.scales)}")
     needed = charter.scales[scale].devices
     if needed > 1 and needed > len(there := devices.of_one_kind(home)):
         fits = [name for name, rung in charter.scales.items() if rung.devices <= len(there)]

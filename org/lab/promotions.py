@@ -110,7 +110,7 @@ class Promotions:
         """The charter or the devices may have changed since the filing; the win then waits."""
         try:
             gate.check_devices(self.home, charter, scale)
-        except (BadInput, KeyError):
+        except BadInput:
             return False
         return True
 

@@ -156,6 +156,11 @@ def test_more_devices_than_there_are_is_one_line_at_filing(ladder, make_seat, ed
         gate.submit(ladder, seat, "why", scale="pair")
 
 
+def test_a_scale_that_the_charter_has_no_longer_is_one_line(ladder) -> None:
+    with pytest.raises(BadInput, match="scale gone is no longer in the charter; it has "):
+        gate.check_devices(ladder, charters.load(ladder), "gone")
+
+
 def test_a_gang_of_an_org_that_shrank_gets_a_verdict(ladder, make_seat, edit) -> None:
     seat = make_seat()
     edit(seat, "MATRIX_LR = 0.02", "MATRIX_LR = 0.04")

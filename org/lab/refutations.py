@@ -64,7 +64,9 @@ def plan(home: Home, book: Book, charter: Charter, name: str) -> Plan:
         claim = replace(claim, unequal="")
     claim = replace(claim, parts=tuple(p for p in claim.parts if _without(home, original, p) is not None))
     trials = standing.trials(book.experiments, book.verdicts).get(name, [])
-    rates = refute.levels(charter, _values(home, charter, original.baseline_tree), claim)
+    settable = _values(home, charter, original.tree)  # where both arms are re-tuned, both have the knob
+    known = {n: v for n, v in _values(home, charter, original.baseline_tree).items() if n in settable}
+    rates = refute.levels(charter, known, claim)
     planned = refute.attacks(claim, rates, _ready(book, original, claim))
     return Plan(claim, planned, trials, standing.left(planned, trials, charter.rules.max_attempts))
 
@@ -170,12 +172,18 @@ class Refutations:
                 filed = _file(self.home, self.ledger, charter, found, found.left[0], ORG)
         except Busy:
             return []  # somebody files at the moment
+        except BadInput:
+            self._idle = len(book.rows)  # an attack that cannot be put together stops no dispatcher
+            return []
         return [f"{filed.experiment} filed: {found.claim.experiment} is attacked by {filed.attack}"]
 
     def _open_claims(self, book: Book, charter: Charter) -> Iterator[Plan]:
         """Tentative wins that nothing has decided yet: neither an attack nor a stack."""
         settled = {
-            m for n, c in book.experiments.items() if c.stage == "verify" and n in book.verdicts for m in c.members
+            member
+            for name, contract in book.experiments.items()
+            if contract.stage == "verify" and name in book.verdicts and book.verdicts[name].outcome != "lost"
+            for member in contract.members
         }
         for name in book.wins:
             if book.wins[name][0] != "tentative" or name in settled or name in book.retracted:
@@ -183,7 +191,7 @@ class Refutations:
             try:
                 found = plan(self.home, book, charter, name)
                 gate.check_devices(self.home, charter, book.experiments[name].scale)
-            except (BadInput, KeyError):
+            except BadInput:
                 continue  # no win of the search, or its scale is gone
             if found.left and found.ended.outcome != "refuted":
                 yield found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from collections.abc import Callable
@@ -209,6 +210,40 @@ def test_an_attack_of_the_org_waits_behind_all_else(tiny_home: Home, make_seat, 
     dispatcher.devices = dispatcher.devices[:1]
     assert [line.partition("/")[0] for line in dispatcher.tick() if " started " in line] == [later.experiment]
     wait_for(lambda: not dispatcher.running(), what="the end of its run")
+
+
+@pytest.mark.slow
+def test_a_win_without_a_knobs_line_is_attacked_by_what_can_be_built(tiny_home: Home, make_seat, edit) -> None:
+    code = [("MATRIX_LR = 0.02  # best at 0.04\n", ""), ("MATRIX_LR", "0.04")]
+    name = won(tiny_home, make_seat, edit, *code)
+    book = ledger.read(tiny_home)
+    found = refutations.plan(tiny_home, book, charters.load(tiny_home), name)
+    assert found.planned and not [attack.name for attack in found.planned if "MATRIX_LR" in attack.name]
+    for attack in found.planned:
+        assert refutations.file(tiny_home, name, attack.name).attack == attack.name
+
+
+@pytest.mark.slow
+def test_a_stack_that_was_lost_settles_no_claim_and_what_cannot_be_built_stops_no_dispatcher(
+    tiny_home: Home, make_seat, edit, monkeypatch
+) -> None:
+    name = won(tiny_home, make_seat, edit, GOOD)
+    writer = ledger.Ledger(tiny_home)
+    verdict = writer.refresh().verdicts[name]
+    again = stacks.verify(tiny_home, name).experiment
+    lost = dataclasses.replace(verdict, experiment=again, outcome="lost", tier=None)
+    writer.append("verdict", f"verdict:{again}", lost.to_dict())
+    idle, asked = refutations.Refutations(tiny_home, writer), []
+
+    def fails(*of: object) -> None:
+        asked.append(of)
+        raise BadInput("it has no line of its own")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refutations, "_file", fails)
+        assert [idle.file_idle(charters.load(tiny_home)) for _ in range(2)] == [[], []] and len(asked) == 1
+    idle = refutations.Refutations(tiny_home, writer)
+    assert f"{name} is attacked by" in idle.file_idle(charters.load(tiny_home))[0]
 
 
 POINTS = ["refutations.file", "ledger.experiment", "promotions.retract", "promotions.head", "ledger.head"]

@@ -371,4 +371,6 @@ def _load(path: Path) -> Ask | None:
     row = files.read_json(path)
     if not isinstance(row, dict) or Ask.misfit(row):
         return None  # not one of ours
+    if times.seconds(row["asked_at"]) is None or times.seconds(row["deadline"]) is None:
+        return None  # nor what no clock shows
     return Ask.from_dict(row)

@@ -249,6 +249,14 @@ def test_open_asks_are_those_not_written_up_and_names_count_on(home):
     assert len(processes.asks(home, "standup")) == 2
 
 
+@pytest.mark.parametrize("slip", [{"asked_at": "soon"}, {"deadline": ""}, {"deadline": "9999-12-31"}, {"seats": 7}])
+def test_a_file_that_is_no_run_of_ours_stops_no_page(home, slip):
+    asked = processes.ask(home, process(), "2026-03-01T07:00:00.000Z")
+    files.replace_json(home.processes / "standup-1.json", {**asked.to_dict(), **slip})
+    files.replace_json(home.processes / "standup-2.json", [])
+    assert [row.about for row in processes.open_asks(home, "standup")] == [asked.about]
+
+
 @pytest.mark.parametrize("failpoint", ["processes.asked:1", "mail.tmp:2", "mail.new:1", "mail.new:3"])
 def test_killed_while_asking_and_resumed_everybody_gets_one_question(home, failpoint):
     code = """

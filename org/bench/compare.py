@@ -16,7 +16,7 @@ from org.errors import BadInput
 from org.evidence import progress, stats
 from org.home import Home
 from org.lab import ledger
-from org.records import RunResult
+from org.records import KEPT, RunResult
 
 # Student's t, two-sided 95 %, for 1, 2, … degrees of freedom; the normal's beyond
 T95 = (
@@ -55,15 +55,21 @@ def compare(homes: Iterable[Home]) -> list[dict[str, Any]]:
 
 
 def row(home: Home) -> dict[str, Any]:
-    """Verified and claimed gain, runs, device hours and where they went, of one home."""
+    """Verified and claimed gain at the charter's scale, runs, device hours and where they went, of one home."""
     charter = charters.load(home)
     book = ledger.read(home)
     results = list(book.results.values())
     baseline = baseline_of(results, charter.scale)
-    course = progress.series(book.verdicts, results, baseline, charter.metric, book.experiments, book.retracted)
-    kinds = [point.kind for point in course.points]
+    course = progress.series(
+        book.verdicts, results, baseline, charter.metric, book.experiments, book.retracted, charter.scale
+    )
+    crashes = [
+        name
+        for name, verdict in book.verdicts.items()
+        if progress.is_on_the_curve(book.experiments.get(name)) and progress.kind_of(verdict) == "crash"
+    ]
     judged = [v for v in book.verdicts.values() if book.experiments[v.experiment].stage == "search"]
-    kept = sum(1 for v in judged if v.outcome in ("win", "holds"))
+    kept = sum(1 for v in judged if v.outcome in KEPT and v.experiment not in book.retracted)
     spent = progress.device_time(results, book.verdicts)
     verified = _gain(course.best_steps, charter.metric.sign)
     claimed = _gain(course.claimed_steps, charter.metric.sign)
@@ -79,7 +85,7 @@ def row(home: Home) -> dict[str, Any]:
         "claimed_over_verified": claimed / verified if claimed is not None and verified else None,
         "experiments": len(judged),
         "kept_share": kept / len(judged) if judged else None,
-        "crashes": kinds.count("crash"),
+        "crashes": len(crashes),
         "runs": len(results),
         "device_h": sum(spent.values()) / 3600,
         "device_s_by_cause": spent,

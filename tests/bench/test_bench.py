@@ -62,7 +62,7 @@ def test_a_baseline_is_the_mean_of_its_bank() -> None:
     assert baseline_of(task.results, "surrogate") == 2.0
 
 
-def filled(home: Home, effect: float, world: int) -> Surrogate:
+def filled(home: Home, effect: float, world: int, scale: str = "tiny") -> Surrogate:
     """A home whose ledger tells of one tentative win and its verification."""
     charter = orgbench.charter_for(4)
     task = Surrogate({"c": effect}, 0.001, world=world, scale="surrogate")
@@ -71,7 +71,7 @@ def filled(home: Home, effect: float, world: int) -> Surrogate:
     told = []
     for name, stage, own in (("E0001", "search", seeds), ("E0002", "verify", range(101, 109))):
         contract = orgbench.contract_for(name, "c", own, stage)
-        told.append((contract, orgbench.settle(task, contract, charter)))
+        told.append((replace(contract, scale=scale), orgbench.settle(task, contract, charter)))
     for contract, _ in told:
         ledger.append("experiment", f"experiment:{contract.experiment}", contract.to_dict(), sync=False)
     for run in task.results:
@@ -93,6 +93,19 @@ def test_homes_compare_by_their_ledgers(tiny_home: Home, make_home) -> None:
     other.charter.write_text(other.charter.read_text().replace("name: val_bpb", "name: core"))
     with pytest.raises(BadInput, match="different metrics"):
         compare([tiny_home, other])
+
+
+def test_a_gain_at_another_scale_and_a_win_that_was_retracted_are_none_of_the_comparison(
+    tiny_home: Home, make_home
+) -> None:
+    other = make_home("other")
+    filled(tiny_home, -0.1, 1, scale="d4")
+    filled(other, -0.1, 1)
+    gone = {"program": "main", "commit": "c", "experiment": "E0003", "retracts": ["E0001"], "why": "it fell"}
+    Ledger(other).append("head", "retract:E0003", gone)
+    above, fell = compare([tiny_home, other])
+    assert (above["verified_gain"], above["claimed_gain"], above["kept_share"]) == (0.0, 0.0, 1.0)
+    assert fell["kept_share"] == 0.0
 
 
 @pytest.fixture

@@ -23,6 +23,13 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _AGAIN = re.compile(r"\b(?:again|re-?test|re-?run|re-?measure|repeat|promote|verify|replicate)\b", re.IGNORECASE)
+# `do not retest`, `no need to run it again`: what is not to be measured again
+_NOT_AGAIN = re.compile(
+    r"(?<!why )\b(?:no|not|never|without|cannot|dont|\w+n['\u2019]t)(?:\s+(?:ever|more|any|need|needs|want|have|be|to|for|a|"
+    r"the|it|them|that|this|one|run|test|try|measure|do|E[0-9]{4,9}|again|re-?test\w*|re-?run\w*|re-?measur\w*|repeat\w*|"
+    r"promot\w*|verif\w*|replicat\w*)\b)+",
+    re.IGNORECASE,
+)
 _AT = re.compile(r"\b(?:at|to|on|scale)\s+`?([A-Za-z0-9][\w.-]{0,31})", re.IGNORECASE)
 _FIRST: tuple[tuple[Verb, str], ...] = (
     ("stop", r"stop|halt|drop|leave|abandon|quit|cease|pause|don'?t|do not|no more|never|enough|hands off|stay off"),
@@ -64,7 +71,7 @@ def _verb(text: str, names: Collection[str], has_experiment: bool) -> Verb:
         return "question"
     asked = after_names(text, names)
     begins = next((verb for verb, words in _BEGINS if words.match(asked)), None)
-    if has_experiment and begins not in ("stop", "veto") and _AGAIN.search(text):
+    if has_experiment and begins not in ("stop", "veto") and _AGAIN.search(_NOT_AGAIN.sub(" ", text)):
         return "again"
     if begins is not None:
         return begins

@@ -41,6 +41,13 @@ def read(text: str) -> list[review.Order]:
         ("the main point is missing", "chief", "other", None),
         ("E0042 again at d4", "j2", "again", "E0042"),
         ("* again E0042, at smoke.", "j2", "again", "E0042"),
+        ("keep E0042, do not retest", "j2 chief", "approve", "E0042"),
+        ("keep E0042: don\u2019t ever run it again", "j2 chief", "approve", "E0042"),
+        ("E0042 held; never repeat it", "j2", "other", "E0042"),
+        ("E0042 held, no need to verify E0042 again", "j2", "other", "E0042"),
+        ("do retest E0042, I want to verify it", "j2", "again", "E0042"),
+        ("why not repeat E0042 at d4", "j2", "again", "E0042"),
+        ("E0042 is not verified: retest", "j2", "again", "E0042"),
         ("veto E0042", "j2 chief", "veto", "E0042"),
         ("approve I0007", "j3 chief", "approve", "I0007"),
         ("I0008: yes", "chief", "approve", "I0008"),
@@ -90,6 +97,12 @@ def test_only_what_stands_below_the_hint_is_the_persons() -> None:
     assert read(review.below(f"x\n{review.HEADING}\n\n{review.HINT}")) == []
     old = "_Write below this line: questions, vetoes, what to try next. It stays here when the page is made again;\n`org send chief TEXT` carries it to the chief._\n"
     assert read(review.below(f"x\n{review.HEADING}\n\n{old}")) == []
+
+
+@pytest.mark.parametrize("heading", ["\r\n## Review\r\n", "\n## Review \t\n", "\r\n## Review \r\n"])
+def test_the_section_is_found_as_editors_save_it(heading: str) -> None:
+    assert review.below(f"# Standup{heading}stop j1\r\n") == "stop j1\r\n"
+    assert review.below(heading.replace("Review", "Reviews")) == ""
 
 
 def test_without_a_chief_everybody_is_asked() -> None:

@@ -39,7 +39,7 @@ EXPERIMENTS = 4  # of one order on a page
 
 @dataclass(frozen=True)
 class Placed:
-    """An order and how far it came. `did`: experiments the org filed for it; `refused`: why it filed none; `missed`: boxes
+    """An order and how far it came. `did`: experiments the org filed for it; `refused`: why none, or not all; `missed`: boxes
     that could not take it. `closed`: nothing is left to do for the org."""
 
     order: Order
@@ -101,7 +101,7 @@ def take(home: Home, book: Book, settle_s: float = 0.0, *, wait: bool = True) ->
             if _is_for_the_gate(one.order) and not wait and files.is_locked(home.leases / "gate"):
                 fresh = True  # a filing may wait for the charter's checks, and the office may not wait for it
                 continue
-            carried.append(_carry(home, book, charter, one))
+            carried.append(_carry(home, book, one))
     return carried, fresh
 
 
@@ -146,13 +146,13 @@ def desk_of(home: Home, book: Book, charter: Charter) -> Desk:
     )
 
 
-def _carry(home: Home, book: Book, charter: Charter, one: Placed) -> Placed:
-    did, refused = _done_by_the_org(home, book, charter, one.order)
+def _carry(home: Home, book: Book, one: Placed) -> Placed:
+    did, refused = _done_by_the_org(home, book, one.order)
     failpoint("orders.done")
     missed = []
     body = _body(one.order, did, refused)
     for seat in one.order.to:
-        kind = "note" if did else one.order.kind  # nothing is left for the seat to do
+        kind = "note" if did and not refused else one.order.kind  # nothing is left for the seat to do
         try:
             mail.send(home, "human", seat, body, kind, one.order.about, letter_id=one.order.letter)
         except OrgError as error:
@@ -166,10 +166,11 @@ def _carry(home: Home, book: Book, charter: Charter, one: Placed) -> Placed:
 def _body(order: Order, did: Sequence[str], refused: str) -> str:
     lines = [order.text, "", f"(From the review of the standup of {order.page}.)"]
     if did:
-        lines.append(f"The org has filed {', '.join(did)} for it; there is nothing left to do.")
-    elif refused:
-        lines.append(f"The org could not file it: {refused}")
-    if not did:
+        rest = "" if refused else "; there is nothing left to do"
+        lines.append(f"The org has filed {', '.join(did)} for it{rest}.")
+    if refused:
+        lines.append(f"The org could not file {'all of it' if did else 'it'}: {refused}")
+    if refused or not did:
         lines.append(f"Answer with `org send human --reply-to {order.letter} '…'`; it stands on the next page.")
     return "\n".join(lines)
 
@@ -178,11 +179,12 @@ def _is_for_the_gate(order: Order) -> bool:
     return order.verb == "again" and bool(order.experiments)
 
 
-def _done_by_the_org(home: Home, book: Book, charter: Charter, order: Order) -> tuple[list[str], str]:
-    """(experiments that measure it again, why not). `E0042 again at d4` is `org promote`, without a scale `org verify`."""
+def _done_by_the_org(home: Home, book: Book, order: Order) -> tuple[list[str], str]:
+    """(experiments that measure it again, why some of it is not). `E0042 again at d4` is `org promote`, without a scale `org verify`."""
     if not _is_for_the_gate(order):
         return [], ""
     did: list[str] = []
+    refused: list[str] = []
     for name in order.experiments:
         there = _filed_before(book, name, order)
         if there is not None:
@@ -194,8 +196,8 @@ def _done_by_the_org(home: Home, book: Book, charter: Charter, order: Order) -> 
             else:
                 did.append(stacks.verify(home, name).experiment)
         except BadInput as error:
-            return did, " ".join(str(error).split())
-    return did, ""
+            refused.append(" ".join(str(error).split()))
+    return did, "; ".join(dict.fromkeys(refused))
 
 
 def _filed_before(book: Book, name: str, order: Order) -> str | None:
@@ -262,7 +264,8 @@ def section(found: Sequence[Fate], book: Book, reader: Reader, shows: Any) -> st
         if fate.placed.did:
             parts.append(f"the org filed {', '.join(_told(name, book, shows) for name in fate.placed.did)}")
         if fate.placed.refused:
-            parts.append(f"the org filed nothing: {cell(fate.placed.refused, 200)}")
+            what = "not the rest" if fate.placed.did else "nothing"
+            parts.append(f"the org filed {what}: {cell(fate.placed.refused, 200)}")
         parts += [f"{cell(seat, 32)} answered: {cell(text, 240)}" for seat, text in fate.answers]
         if not fate.placed.did and (after := list(since_then(fate.placed, book))):
             named = ", ".join(_told(c.experiment, book, shows) for c in after[:EXPERIMENTS])

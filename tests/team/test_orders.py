@@ -140,6 +140,19 @@ def test_what_the_org_cannot_measure_again_goes_to_who_filed_it_with_the_reason(
     assert letter.kind == "task" and one.refused in letter.body
 
 
+def test_of_several_each_is_measured_again_and_each_that_is_not_is_named(ladder: Home) -> None:
+    page(ladder, "E0998, E0001 and E0999 again at demo\n")
+    [one], _ = orders.take(ladder, ledger.read(ladder))
+    [filed] = [c for c in ledger.read(ladder).experiments.values() if c.promotes]
+    assert one.did == (filed.experiment,) and filed.promotes == "E0001"
+    assert "E0998" in one.refused and "E0999" in one.refused
+    [letter] = take(ladder, "j1")
+    assert letter.kind == "task" and one.refused in letter.body and f"has filed {filed.experiment}" in letter.body
+    assert "nothing left" not in letter.body and "org send human --reply-to" in letter.body
+    text = standup.write(ladder, ledger.read(ladder), CHARTER, LATER, {}).read_text()
+    assert "the org filed not the rest: E0998" in section(text, "Your orders")
+
+
 def test_the_office_does_not_wait_for_somebody_who_files(ladder: Home) -> None:
     path = page(ladder, "E0001 again at demo\n@j2 stop\n")
     os.utime(path, (1e9, 1e9))

@@ -18,6 +18,7 @@ from org.agents.obey import Meaning, Verb
 from org.records import Record
 
 HEADING = "## Review"
+SECTION = re.compile(rf"\r?\n{HEADING}[ \t]*\r?\n")  # where it begins, as editors save it
 HINT = (
     "_Write below this line, an order a line: approve, stop, redirect, ask, `E0042 again at SCALE`, `@j1 …`. When you save,\n"
     "each goes to the seats it names, else to the chief, once; the next page says what came of it._\n"
@@ -71,8 +72,8 @@ class Order(Record):
 
 def below(page: str) -> str:
     """What the person wrote on a standup: everything behind the heading but the org's own hint."""
-    _, mark, text = page.partition(f"\n{HEADING}\n")
-    return _HINT.sub("", text, count=1) if mark else ""
+    head = SECTION.search(page)
+    return _HINT.sub("", page[head.end() :], count=1) if head else ""
 
 
 def orders(text: str, page: str, desk: Desk) -> list[Order]:

@@ -91,9 +91,10 @@ def write(home: Home, book: Book, charter: Charter, now: str, answers: dict[str,
         orders.fates(home, since, date),
     )
     text = page(book, charter, now, words, since, sources)
-    _, mark, below = _there(path).partition(f"\n{review.HEADING}\n".encode())
-    top = text.partition(f"\n{review.HEADING}\n")[0].encode()
-    files.replace(path, top + mark + below if mark else text)
+    there = _there(path).decode(errors="surrogateescape")
+    head, made = review.SECTION.search(there), review.SECTION.search(text)
+    kept = text[: made.start()] + there[head.start() :] if head and made else text
+    files.replace(path, kept.encode(errors="surrogateescape"))
     return path
 
 

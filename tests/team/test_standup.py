@@ -230,6 +230,16 @@ def test_what_the_person_wrote_stays_to_the_byte(home):
     assert [p.name for p in home.standups.iterdir()] == ["2026-03-01.md"]
 
 
+@pytest.mark.parametrize(("old", "new"), [(b"\n", b"\r\n"), (b"## Review\n", b"## Review  \n")])
+def test_a_page_as_another_editor_saves_it_keeps_what_the_person_wrote(home, old, new):
+    path = standup.write(home, night(), CHARTER, NOW, {})
+    path.write_bytes((path.read_bytes() + b"no more widening\xff\n").replace(old, new))
+    section = path.read_bytes()[path.read_bytes().index(b"## Review") :]
+    standup.write(home, night(), CHARTER, "2026-03-01T09:00:00.000Z", {})
+    assert path.read_bytes().endswith(section) and b"up to 2026-03-01 09:00" in path.read_bytes()
+    assert path.read_bytes().count(b"## Review") == 1
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to(path)])
 def test_what_is_no_page_is_moved_aside_and_waited_for_by_nobody(home, make):
     home.standups.mkdir(parents=True)

@@ -6,6 +6,7 @@ office that is killed anywhere is followed by one that goes on.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from org.team.prose import Reader
 if TYPE_CHECKING:
     from org.lab.book import Book
 
+YOUNG_NS = 100_000_000  # a stamp so young may hide a later change within one tick of the file system's clock
 MAX_OPEN = 4  # runs of one page at once; what else happened waits for its turn, or lapses
 
 Note = Callable[[str, str], None]
@@ -163,8 +165,9 @@ class Secretary:
     def _answers(self, page: Process, asked: Ask) -> dict[str, str]:
         box = self.home.mailbox("human")
         times_of = tuple(path.stat().st_mtime_ns for path in (box / "new", box / "cur") if path.is_dir())
-        if times_of != self._box[0]:
-            self._box = times_of, {}
+        is_young = time.time_ns() - max(times_of, default=0) < YOUNG_NS
+        if times_of != self._box[0] or is_young:
+            self._box = None if is_young else times_of, {}
         known = self._box[1]
         if asked.letter not in known:
             known[asked.letter] = processes.collect(self.home, page, asked.asked_at)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,21 @@ def test_the_order_of_the_letters_is_drawn_for_each_reader(tmp_path: Path) -> No
     for seed in range(40):
         orders.add(tuple(ranking.labels(["a", "b", "c"], str(seed))))
     assert len(orders) == 6
+
+
+def test_an_answer_within_one_tick_of_the_file_systems_clock_is_seen(home: Home) -> None:
+    office = Office(home)
+    mail.send(home, "human", "council", "Stop optimizer, or go on?")
+    mail.send(home, "c1", "human", "hello")
+    box = home.mailbox("human") / "new"
+    office.step()
+    stamp = time.time_ns() + 60 * 10**9
+    os.utime(box, ns=(stamp, stamp))
+    office.step()
+    answer(home, script)
+    os.utime(box, ns=(stamp, stamp))
+    office.step()
+    assert len(questions(home, "c1")) == 2, "the second round is asked"
 
 
 def test_a_member_that_does_not_answer_in_time_is_left_out_and_named(home: Home) -> None:

@@ -40,7 +40,9 @@ def results(call: Call, check: bool, is_csv: bool, predictions: bool, kept: bool
     if kept:
         from org.records import KEPT
 
-        shown = [r for r in shown if r["verdict"] and r["verdict"]["outcome"] in KEPT and not r["retracted"]]
+        # a win of an attack says that the claim stood, which is listed itself
+        shown = [r for r in shown if r["verdict"] and r["verdict"]["outcome"] in KEPT]
+        shown = [r for r in shown if not (r["retracted"] or r["refutes"])]
     if is_json:
         print_json(shown)
     elif is_csv:

@@ -90,7 +90,7 @@ def _tsv_row(book: Book, name: str) -> str:
         own = [book.results[r] for r in verdict.runs if r in book.results and book.results[r].tree == contract.tree]
         values = [r.metric for r in own if r.metric is not None]
         memory = [r.vram_mb for r in own if r.vram_mb is not None]
-        kept = verdict.outcome in KEPT and not is_retracted
+        kept = verdict.outcome in KEPT and not (is_retracted or contract.refutes)  # an attack keeps nothing itself
         cells = (
             contract.commit[:7],
             f"{mean(values):.6f}" if values else "0.000000",

@@ -18,11 +18,12 @@ MOST = 3  # of a kind; the newest
 
 
 def trials(book: Book) -> list[Trial]:
-    """The experiments as a decision needs them, oldest first; the bank, controls and re-tests at another scale left out."""
+    """The experiments as a decision needs them, oldest first; the bank, controls, attacks and re-tests at another scale left
+    out."""
     retests = ladder.retests(book.experiments, book.verdicts)
     found = []
     for name, contract in book.experiments.items():
-        if contract.stage == "bank" or contract.control or contract.promotes:
+        if contract.stage == "bank" or contract.control or contract.promotes or contract.refutes:
             continue
         verdict = book.verdicts.get(name)
         found.append(

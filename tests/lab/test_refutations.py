@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from team import rows
 from tiny import TINY_CHARTER, TINY_TRAIN, make_tiny_home
 from waiting import wait_for
 from whole import DISPATCH, dispatch_until, run
@@ -19,7 +20,8 @@ from org.cli import main, results
 from org.errors import BadInput
 from org.evidence import refute, standing
 from org.home import Home
-from org.lab import dispatch, fidelity, follow, gate, ledger, record, refutations, stacks
+from org.lab import archive, dispatch, fidelity, follow, gate, ledger, record, refutations, stacks
+from org.team import direction
 from org.world import git
 
 # TRICK is a learning rate in other clothes, IDLE does nothing, and WORK buys its gain with processor time
@@ -90,6 +92,19 @@ CASES = {
     "an untuned baseline": ([("TRICK = 1.0", "TRICK = 2.0")], "both MATRIX_LR=0.04"),
     "more compute": ([("WORK = 1.0", "WORK = 1.7")], "matched"),
 }  # fmt: skip
+
+
+def test_an_attack_that_a_claim_stood_is_no_result_that_is_kept(tiny_home: Home, cli) -> None:
+    attack = {**rows.contract("E0002", seat="breaker"), "stage": "refute", "refutes": "E0001", "attack": "seeds"}
+    writer = ledger.Ledger(tiny_home)
+    for row in (rows.contract("E0001"), attack, rows.verdict("E0001"), rows.verdict("E0002")):
+        writer.append(row["kind"], f"{row['kind']}:{row['experiment']}", row)
+    assert [row["experiment"] for row in json.loads(cli("results", "--kept", "--json")[1])] == ["E0001"]
+    table = archive.tsv(writer.book, "val_bpb").splitlines()[1:]
+    assert [line.split("\t")[3] for line in table] == ["keep", "discard"]
+    assert [trial.experiment for trial in direction.trials(writer.book)] == ["E0001"], (
+        "nor a change that a program tried"
+    )
 
 
 @pytest.mark.slow  # some twenty runs each

@@ -23,17 +23,25 @@ from org.records import Charter, KnobChange
 from org.words import GAINS
 
 __all__ = [
+    "COMPARED",
     "GAINS",
+    "TOO_LONG",
     "Constant",
     "Derived",
     "SourceError",
+    "changes",
     "check_claim",
+    "code_changes",
     "code_digest",
     "code_lines",
     "constants",
     "derive",
     "same_code",
 ]
+
+
+COMPARED = 800  # lines of a file, for people
+TOO_LONG = "(more lines than are compared here)"
 
 
 class SourceError(ValueError):
@@ -207,6 +215,29 @@ def code_lines(text: str, is_python: bool) -> list[str]:
         except (SourceError, RecursionError):
             pass  # a base that does not parse: its lines as they stand
     return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def code_changes(path: str, was: str, now: str) -> list[str]:
+    """A unified diff of one file as code: comments and docstrings of Python are words of whoever wrote them, and no part of
+    what runs."""
+    before, after = (code_lines(text, path.endswith(".py")) for text in (was, now))
+    return changes(path, before, after)
+
+
+def changes(path: str, was: list[str], now: list[str]) -> list[str]:
+    """A unified diff of one file. What lies between its first and its last changed line is compared only up to a length: the
+    code is a seat's, and a comparison that takes minutes would be the office's."""
+    head = next((at for at, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
+    tail = 0
+    while tail < min(len(was), len(now)) - head and was[-1 - tail] == now[-1 - tail]:
+        tail += 1
+    if max(len(was), len(now)) - head - tail > COMPARED:
+        return [f"--- a/{path}", f"+++ b/{path}", TOO_LONG]
+    first, last = max(0, head - 3), max(0, tail - 3)
+    parts = difflib.unified_diff(
+        was[first : len(was) - last], now[first : len(now) - last], f"a/{path}", f"b/{path}", lineterm=""
+    )
+    return list(parts)
 
 
 def code_digest(texts: Mapping[str, str], charter: Charter) -> str:

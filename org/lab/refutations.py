@@ -9,7 +9,6 @@ ledger's, so a dispatcher may die anywhere here and the next one goes on. Knows 
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -366,9 +365,8 @@ RUN_FIELDS = (
 
 
 def _diff(home: Home, charter: Charter, contract: Contract) -> Iterator[str]:
-    """The change as code: comments and docstrings are words of the proposer and no part of what runs."""
+    """The change as code, file after file."""
     old, new = (gate.texts_of(home, charter, tree) for tree in (contract.baseline_tree, contract.tree))
     for path in sorted({*old, *new}):
-        before, after = (contracts.code_lines(t.get(path, ""), path.endswith(".py")) for t in (old, new))
-        for line in difflib.unified_diff(before, after, path, path, n=2, lineterm=""):
+        for line in contracts.code_changes(path, old.get(path, ""), new.get(path, "")):
             yield files.printable(line, LINE)

@@ -6,12 +6,12 @@ the table that everybody reads.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from org import files
 from org.errors import OrgError
+from org.evidence import contract as contracts
 from org.home import Home
 from org.records import Contract, Verdict
 from org.team.occasions import Occasion
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from org.lab.book import Book
 
 DIFF_LIMIT = 12_000  # characters
-COMPARED = 800  # lines of a file
-TOO_LONG = "(more lines than are compared here)"
 QUESTION_LIMIT = 8_000
 RUNS, VERDICTS = 40, 30  # lines of a table
 AXES = ("params", "flops", "tokens", "train_s")
@@ -48,7 +46,8 @@ def facts(home: Home, book: Book, names: tuple[str, ...], occasion: Occasion) ->
 
 
 def _diff(home: Home, contract: Contract) -> str:
-    """What the candidate changes against its baseline, as indented text, so that nothing in it is read as ours."""
+    """What the candidate changes against its baseline, as code without comments and docstrings, which are words of the
+    proposer; as indented text, so that nothing in it is read as ours."""
     old, new = contract.baseline_commit, contract.commit
     rest = f"All of it: `git --git-dir $ORG_HOME/comms/record.git diff {old[:12]} {new[:12]}`."
     try:
@@ -58,27 +57,11 @@ def _diff(home: Home, contract: Contract) -> str:
         return f"It cannot be read now. {rest}"
     lines: list[str] = []
     for path in paths:
-        was, now = (side.get(path, b"").decode(errors="replace").splitlines() for side in (before, after))
-        lines += changes(path, was, now)
+        was, now = (side.get(path, b"").decode(errors="replace") for side in (before, after))
+        lines += contracts.code_changes(path, was, now)
     text = files.printable("\n".join(lines), DIFF_LIMIT)
     shown = "\n".join(f"    {line}" for line in text.splitlines()) or "    (the same code)"
-    return f"{shown}\n\n{rest}" if len(text) > DIFF_LIMIT or TOO_LONG in text else shown
-
-
-def changes(path: str, was: list[str], now: list[str]) -> list[str]:
-    """A unified diff of one file. What lies between its first and its last changed line is compared only up to a length: the
-    code is a seat's, and a comparison that takes minutes would be the office's."""
-    head = next((at for at, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
-    tail = 0
-    while tail < min(len(was), len(now)) - head and was[-1 - tail] == now[-1 - tail]:
-        tail += 1
-    if max(len(was), len(now)) - head - tail > COMPARED:
-        return [f"--- a/{path}", f"+++ b/{path}", TOO_LONG]
-    first, last = max(0, head - 3), max(0, tail - 3)
-    parts = difflib.unified_diff(
-        was[first : len(was) - last], now[first : len(now) - last], f"a/{path}", f"b/{path}", lineterm=""
-    )
-    return list(parts)
+    return f"{shown}\n\n{rest}" if len(text) > DIFF_LIMIT or contracts.TOO_LONG in text else shown
 
 
 def _claim(contract: Contract, verdict: Verdict | None) -> str:

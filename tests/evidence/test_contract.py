@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import in_time
 
 from org.errors import BadInput
 from org.evidence import comments, contract, rules
@@ -323,3 +325,32 @@ def test_an_import_of_what_stays_behind_is_refused(charter: Charter, line: str, 
     assert bool(found) is is_refused
     assert all(v.path == PATH and "not part of the experiment" in v.message for v in found)
     assert rules.left_behind({PATH: f"{TRAIN}\n{line}\n"}, {PATH: f"{TRAIN}\n{line}\n"}, behind, charter) == []
+
+
+def test_a_diff_holds_what_changed_with_three_lines_around_it() -> None:
+    was = [f"line {n}" for n in range(100)]
+    now = [*was[:50], "other", *was[51:]]
+    lines = contract.changes("train.py", was, now)
+    assert lines[:2] == ["--- a/train.py", "+++ b/train.py"] and "-line 50" in lines and "+other" in lines
+    assert [line for line in lines if line.startswith(" ")] == [f" line {n}" for n in (47, 48, 49, 51, 52, 53)]
+    assert (
+        contract.changes("a", was, was) == []
+        and "+x" in contract.changes("a", [], ["x"])
+        and "-x" in contract.changes("a", ["x"], [])
+    )
+
+
+def test_a_diff_that_would_take_minutes_is_not_made() -> None:
+    drawn = random.Random(1)
+    was, now = ([drawn.choice("abcdefgh") for _ in range(100_000)] for _ in range(2))
+    assert contract.TOO_LONG in in_time(lambda: contract.changes("train.py", was, now), 2)
+
+
+def test_the_code_of_a_diff_has_no_word_of_its_author_and_is_bounded() -> None:
+    was = '"""Doc."""\nLR = 0.02  # plain\n\n\ndef f():\n    return 1\n'
+    now = '"""It surely helps."""\n\nLR = 0.04  # surely\n\ndef f():\n    """Surely."""\n    return 1\n'
+    lines = contract.code_changes("train.py", was, now)
+    assert "-LR = 0.02" in lines and "+LR = 0.04" in lines and "urely" not in "\n".join(lines)
+    assert contract.code_changes("train.py", was, was.replace("plain", "surely")) == []
+    long = "\n".join(f"A{n} = {n}" for n in range(2000))
+    assert contract.TOO_LONG in contract.code_changes("train.py", long, long.replace(" = ", " = 1"))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
-from patience import in_time
 from team.books import Story
 from traps import play
 
@@ -23,7 +21,7 @@ def test_the_breaker_gets_the_change_the_claim_and_every_run_and_not_what_its_au
     record.ensure_program(tiny_home, "main")
     seat = play.make_seat(tiny_home)
     path = Path(seat.worktree) / "train.py"
-    path.write_text(path.read_text().replace("MATRIX_LR = 0.02", "MATRIX_LR = 0.04"))
+    path.write_text(path.read_text().replace("MATRIX_LR = 0.02", "MATRIX_LR = 0.04  # PERSUASION"))
     name = gate.submit(tiny_home, seat, "I am sure that this is wonderful", expect=-0.05).experiment
     follow.drive(tiny_home, name, lambda line: None, poll_s=0.02)
     book = ledger.read(tiny_home)
@@ -32,6 +30,7 @@ def test_the_breaker_gets_the_change_the_claim_and_every_run_and_not_what_its_au
     text = handed.facts(tiny_home, book, (*EXPERIMENT, "comms/results.tsv"), occasion)
     assert "    -MATRIX_LR = 0.02" in text and "    +MATRIX_LR = 0.04" in text
     assert "predicted -0.0500" in text and "matrix_lr 0.02→0.04" in text.lower() and "wonderful" not in text
+    assert "PERSUASION" not in text and "PERSUASION" in path.read_text(), "what is said in comments is the author's too"
     for run in book.verdicts[name].runs:
         assert f"| {run} | " in text and f"{book.results[run].metric:.5f}" in text
     assert "wonderful" in handed.facts(tiny_home, book, ("ledger",), occasion), "the table that everybody reads"
@@ -42,25 +41,6 @@ def test_what_is_no_experiment_hands_over_none(tmp_path: Path) -> None:
     assert handed.facts(Home(tmp_path), story.book, EXPERIMENT, Occasion(question="Why?")) == ""
     said = handed.facts(Home(tmp_path), story.book, ("question", "ledger"), Occasion(question="Why?\n# Big\x1b[2J"))
     assert said.startswith("### Question\n\n> Why?\n> # Big") and "\x1b" not in said and "No verdict yet." in said
-
-
-def test_a_diff_holds_what_changed_with_three_lines_around_it() -> None:
-    was = [f"line {n}" for n in range(100)]
-    now = [*was[:50], "other", *was[51:]]
-    lines = handed.changes("train.py", was, now)
-    assert lines[:2] == ["--- a/train.py", "+++ b/train.py"] and "-line 50" in lines and "+other" in lines
-    assert [line for line in lines if line.startswith(" ")] == [f" line {n}" for n in (47, 48, 49, 51, 52, 53)]
-    assert (
-        handed.changes("a", was, was) == []
-        and "+x" in handed.changes("a", [], ["x"])
-        and "-x" in handed.changes("a", ["x"], [])
-    )
-
-
-def test_a_diff_that_would_take_minutes_is_not_made() -> None:
-    drawn = random.Random(1)
-    was, now = ([drawn.choice("abcdefgh") for _ in range(100_000)] for _ in range(2))
-    assert handed.TOO_LONG in in_time(lambda: handed.changes("train.py", was, now), 2)
 
 
 def test_a_program_is_dry_after_so_many_verdicts_and_again_after_as_many_more() -> None:

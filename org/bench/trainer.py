@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from org import files
-from org.bench import measure
+from org.bench import design, measure
 from org.bench.design import Config
 from org.errors import RunFailed
 from org.lab import guard
@@ -69,12 +69,13 @@ class Book:
 
 
 def made_by(code: Path, tokens: int) -> str:
-    """Hash of all that a number depends on beside constants and seed."""
+    """Hash of all that a number depends on beside the constants that a run names and its seed: those it does not name are the
+    base's."""
     try:
         torch = metadata.version("torch")
     except metadata.PackageNotFoundError:
         torch = "none"
-    found = hashlib.sha256(f"{tokens} {torch}".encode())
+    found = hashlib.sha256(f"{tokens} {torch} {json.dumps(design.base())}".encode())
     for path in sorted(code.glob("*.py")):
         found.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return found.hexdigest()[:16]

@@ -146,6 +146,7 @@ def _t1(
     again = ["org", "bench", "t1", *orgs, "--repeats", str(max(1, rows[0]["repeats"])), "--seed", str(seed)]
     again += ["--out", out] if out else []
     again += ["--devices", str(devices)] * (devices != 8) + ["--brain", brain] * (brain != "offline")
+    again += ["--trainer", trainer] if trainer else []
     caption = benchpage.caption(again, said)
     benchplot.draw_t1(folder / "t1.svg", rows, caption)
     table = benchpage.markdown(t1.HEAD, [t1.cells(row) for row in rows])

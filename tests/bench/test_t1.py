@@ -114,6 +114,7 @@ def test_a_killed_bench_leaves_no_process_and_goes_on(odd_path: Path) -> None:
     whole, _ = played(odd_path / "whole", fake(odd_path / "quick"), t1.Setting(ROOT / "prompts", seed=3), repeats=1)
     assert [row["outcomes"] for row in rows] == whole
     page = (out / "t1.md").read_text()
+    assert "--trainer" in page, "the command that makes it again"
     assert "| greedy+gate |" in page and "--seed 3" in page and (out / "t1.svg").read_text().startswith("<?xml")
 
 
@@ -213,3 +214,11 @@ def test_the_real_trainer_prints_what_the_bench_reads(tmp_path: Path) -> None:
         while crew.busy:
             found |= dict(crew.wait(60))
     assert found.keys() == set(wants) and all(0.5 < (ran.value or 0) < 9 and ran.cpu_s > 0 for ran in found.values())
+
+
+def test_runs_of_another_base_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train.py").write_text("LR = 1\n")
+    made = trainer.made_by(tmp_path, 1000)
+    assert trainer.made_by(tmp_path, 1000) == made
+    monkeypatch.setitem(design.LEVELS, "matrix_lr", (0.03, 0.04))
+    assert trainer.made_by(tmp_path, 1000) != made

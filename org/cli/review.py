@@ -40,7 +40,7 @@ def ask(home: Home) -> tuple[Path | None, dict[str, object]]:
     page = next((page for page in there_are if page.name == "standup"), None)
     if page is None:
         return None, {}
-    asked = next(iter(processes.open_asks(home, page.name)), None) or processes.ask(home, page, files.utc_now())
+    asked = next(iter(processes.open_asks(home, page.name)), None) or _ask(home, page)
     tell(f"asked {', '.join(asked.seats) or 'nobody'}; answers within {page.answers_within_s:g} s")
     there = _wait(home, page, asked)
     answers = processes.collect(home, page, asked.asked_at)
@@ -52,6 +52,16 @@ def ask(home: Home) -> tuple[Path | None, dict[str, object]]:
     if silent:
         tell(f"no answer from {', '.join(silent)}")
     return found, {"asked": list(asked.seats), "answered": sorted(answers)}
+
+
+def _ask(home: Home, page: Process) -> Ask:
+    """As the office does it, with the facts that the page's `input` names."""
+    from org.lab import ledger
+    from org.team import handed, processes
+    from org.team.occasions import Occasion
+
+    given = handed.facts(home, ledger.read(home), page.input, Occasion())
+    return processes.ask(home, page, files.utc_now(), facts=given)
 
 
 def _wait(home: Home, page: Process, asked: Ask) -> bool:

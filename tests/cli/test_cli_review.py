@@ -89,7 +89,7 @@ def test_what_goes_wrong_is_one_line(tiny_home: Home, writes, monkeypatch, cli: 
 
 # --- org standup now ---------------------------------------------------------------------------------------------
 
-ASKS = "---\nwhen: daily 07:00\nwho: all\nanswers_within: 60s\n---\nWell?\n"
+ASKS = "---\nwhen: daily 07:00\nwho: all\ninput: ledger\nanswers_within: 60s\n---\nWell?\n"
 
 
 @pytest.fixture
@@ -113,6 +113,7 @@ def test_an_office_that_ends_meanwhile_leaves_the_page_to_the_command(asks: Home
     office.start()
     said = cli("--home", asks.root, "standup", "now", "--json")
     office.join()
+    assert "Well?\n\n### Ledger, the newest last\n\nNo verdict yet." in mail.peek(asks, "j1")[-1].body
     assert said.code == 0 and said.err.splitlines()[0] == "asked chief, j1; answers within 60 s"
     assert said.err.splitlines()[-1] == "no answer from chief"
     assert said.json["asked"] == ["chief", "j1"] and said.json["answered"] == ["j1"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from org import files
+from org.evidence import ladder
 from org.evidence.audit import EXPERIMENT
 from org.records import KEPT, Verdict
 
@@ -133,8 +134,7 @@ def _against(
     if verdict is None:
         return None
     if name in retracted:
-        gone = retracted[name]
-        return f"{name} was retracted at {gone.get('scale')} by {gone.get('experiment')}" if sign == 1 else None
+        return f"{name} was {ladder.gone(retracted[name])}" if sign == 1 else None
     is_kept = verdict.outcome in KEPT
     if (sign == 1) == is_kept or verdict.outcome == "lost":
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from org import charter as charters
 from org import files
 from org.errors import BadInput, OrgError
+from org.evidence import ladder
 from org.evidence.audit import EXPERIMENT
 from org.home import Home
 from org.lab import ledger
@@ -51,7 +52,10 @@ def bring(home: Home, old: Home) -> list[Path]:
     for page in reversed(list(wiki.pages(old))[:MOST]):
         if page.is_torn or not page.body.strip():
             continue
-        evidence = {**(page.evidence or {}), **{_there(name, e): said(book, e, metric) for e in page.cites}}
+        evidence = {
+            **(page.evidence or {}),
+            **{_there(name, e): _renamed(name, said(book, e, metric)) for e in page.cites},
+        }
         warnings = [_renamed(name, mark) for mark in page.warnings(book)]
         more = {
             "origin": page.origin or name,
@@ -78,7 +82,7 @@ def said(book: Book, experiment: str, metric: str) -> str:
         words.append(f"effect {verdict.effect:+.4f}{se} {metric}".rstrip())
     contract = book.experiments.get(experiment)
     words += [f"at {contract.scale}"] if contract else []
-    words += [f"retracted at {gone.get('scale')}"] if gone else []
+    words += [ladder.gone(gone)] if gone else []
     words += [files.printable(contract.description, 120)] if contract else []
     return ", ".join(" ".join(word.split()) for word in words)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from org import files
 from org.errors import BadInput, did_you_mean
+from org.evidence import ladder
 from org.home import Home
 from org.team import claims, ideas
 from org.team.claims import KINDS, Kind
@@ -54,7 +55,7 @@ class Page:
 
     def warnings(self, book: Book) -> list[str]:
         """What a reader should know before believing it: its marks, and what was retracted since."""
-        gone = [f"cites {name}, retracted at {book.retracted[name].get('scale')}" for name in self.retracted(book)]
+        gone = [f"cites {name}, {ladder.gone(book.retracted[name])}" for name in self.retracted(book)]
         return [*self.marks, *gone]
 
 

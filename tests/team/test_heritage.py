@@ -51,6 +51,15 @@ def test_pages_come_with_their_evidence_as_text(old: Home, tmp_path: Path) -> No
     assert (again.origin, again.body.strip(), again.evidence) == (won.origin, won.body.strip(), won.evidence)
 
 
+def test_what_was_refuted_there_is_said_without_an_id_that_means_another_here(old: Home, tmp_path: Path) -> None:
+    gone = {"program": "main", "commit": "c", "experiment": "E0050", "retracts": ["E0001"], "attack": "seeds"}
+    ledger.Ledger(old).append("head", "retract:E0050", gone)
+    heritage.bring(new := make_tiny_home(tmp_path / "new"), old)
+    won = next(page for page in wiki.pages(new) if page.kind == "finding")
+    assert ", refuted by seeds (home_E0050), " in won.evidence["home_E0001"]
+    assert won.marks == ("cites home_E0001, refuted by seeds (home_E0050)",)
+
+
 def test_a_folder_of_pages_is_enough_and_what_is_no_page_is_left_out(tmp_path: Path) -> None:
     folder = tmp_path / "Our notes!"
     folder.mkdir()

@@ -150,6 +150,16 @@ def test_a_page_as_long_as_allowed_is_read_in_no_time() -> None:
         assert isinstance(in_time(lambda text=text: claims.statements(text, KNOBS)), list)
 
 
+def test_what_was_refuted_is_said_to_be_and_not_to_have_fallen_at_a_scale(tmp_path) -> None:
+    ledger = book()
+    ledger.retracted = {"E0004": {**ledger.retracted["E0004"], "attack": "seeds"}}
+    found = claims.statements("Warming down wins: E0004", KNOBS)
+    [doubt] = claims.doubts(found, ledger.verdicts, ledger.retracted, [])
+    assert doubt == "says that it helps, but E0004 was refuted by seeds (E0009)"
+    page = wiki.Page(tmp_path, "Warming down wins: E0004")
+    assert page.warnings(ledger) == ["cites E0004, refuted by seeds (E0009)"]
+
+
 def test_marks_stay_with_the_page_and_a_retraction_shows_by_itself(tmp_path) -> None:
     home, ledger = Home(tmp_path), book()
     marks = wiki.doubts(home, "Widening helps (E0002)", ledger, KNOBS)
@@ -159,7 +169,7 @@ def test_marks_stay_with_the_page_and_a_retraction_shows_by_itself(tmp_path) -> 
     pages = {page.kind: page for page in wiki.pages(home)}
     assert set(pages) == set(claims.KINDS)
     assert pages["finding"].warnings(ledger) == ["says that it helps, but E0002 is null"]
-    assert pages["dead-end"].warnings(ledger) == ["cites E0004, retracted at std"]
+    assert pages["dead-end"].warnings(ledger) == ["cites E0004, retracted at std by E0009"]
     assert pages["dead-end"].warnings(night()) == [] and pages["open-question"].warnings(ledger) == []
     [row] = wiki.find(home, "widening")
     assert wiki.warnings(row, ledger) == list(pages["finding"].marks) == row["marks"]

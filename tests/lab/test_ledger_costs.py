@@ -69,7 +69,7 @@ def test_wins_are_known_without_parsing_their_lines(measured: Home) -> None:
 
 def test_what_is_out_is_worked_out_once_for_each_line(measured: Home, monkeypatch) -> None:
     asked = []
-    monkeypatch.setattr(ledger.ladder, "out", lambda *known: asked.append(known) or {})
+    monkeypatch.setattr("org.lab.book.ladder.out", lambda *known: asked.append(known) or {})
     book = ledger.read(measured)
     for _ in range(3):
         book.out()

@@ -70,10 +70,8 @@ class Lab:
         self._add(BANK, self._bank())
         running: list[tuple[float, int, Run]] = []
         order = itertools.count()
-        is_news = True
         while True:
-            if is_news:
-                self._fill(len(running))
+            self._fill(len(running))
             for run in self._next(self.devices - len(running)):
                 self.started.add(run)
                 self.world.begin(*run)
@@ -82,9 +80,10 @@ class Lab:
                 heapq.heappush(running, (self.clock + seconds, next(order), run))
             if not running or running[0][0] > self.end:
                 break
-            self.clock, _, run = heapq.heappop(running)
-            self._note(run)
-            is_news = self._advance() or len(running) < self.devices
+            self.clock = running[0][0]
+            while running and running[0][0] == self.clock:  # what ends at one moment is known before anybody is asked
+                self._note(heapq.heappop(running)[2])
+            self._advance()
         held, kind = self.line.head, self.world.kind
         kept = dict(held)
         tried = [Tried(kind(name), effect, kept.get(name) == value) for name, value, effect in self.tried.values()]
@@ -107,16 +106,13 @@ class Lab:
                 return False
         return True
 
-    def _advance(self) -> bool:
-        """Jobs whose runs have all ended go on; True when one finished."""
-        before = len(self.jobs)
-        ready = [job for job in self.jobs if all(run in self.ended for run in job.wants)]
-        for job in ready:
+    def _advance(self) -> None:
+        """Jobs whose runs have all ended go on."""
+        for job in [job for job in self.jobs if all(run in self.ended for run in job.wants)]:
             if not self._resume(job):
                 self.jobs.remove(job)
             elif job.rank == NEW:
                 job.rank = BEGUN
-        return len(self.jobs) != before or bool(ready)
 
     def _next(self, free: int) -> list[Run]:
         """The first wanted runs that nobody has started, as many as devices are free."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from org import expressions, files
+from org import expressions, strictyaml
 from org.errors import BadInput, did_you_mean
 from org.home import check_id
 from org.records import PERSON
@@ -228,4 +228,4 @@ def backend(path: Path) -> dict[str, Any]:
     name = check_id(path.stem, f"{path}: the name of a program")
     if name in BUILT_IN:
         raise BadInput(f"{path}: '{name}' is a program that is built in; give the file another name")
-    return validated(BackendModel, files.read_yaml(path), str(path))
+    return validated(BackendModel, strictyaml.read(path), str(path))

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from org import files
+from org import strictyaml
 from org.errors import BadInput
 from org.validation import Id, Positive, validated
 
@@ -166,12 +166,12 @@ class OrgFolderModel(BaseModel, extra="forbid"):
 
 def charter(path: Path) -> dict[str, Any]:
     """The charter file as plain JSON-able dictionaries, defaults filled in. Raises BadInput."""
-    return validated(CharterModel, files.read_yaml(path), str(path))
+    return validated(CharterModel, strictyaml.read(path), str(path))
 
 
 def org_folder(path: Path) -> dict[str, Any]:
     """`<path>/org.yaml` as plain dictionaries, with every role's page present and a text. Raises BadInput."""
-    plain = validated(OrgFolderModel, files.read_yaml(path / "org.yaml"), str(path / "org.yaml"))
+    plain = validated(OrgFolderModel, strictyaml.read(path / "org.yaml"), str(path / "org.yaml"))
     for seat in plain["seats"]:
         page = path / "roles" / f"{seat['role']}.md"
         if not page.is_file():

@@ -8,7 +8,7 @@ from pathlib import Path
 from repos import sh
 from tiny import TINY_TRAIN
 
-from org import files
+from org import files, strictyaml
 from org.home import Home
 from org.lab import fidelity, ledger, record
 from org.records import Contract, KnobChange, Verdict
@@ -103,7 +103,7 @@ class Work:
 
     def _file(self, writer: ledger.Ledger, contract: Contract, effect: float, tier: str, trust: str) -> str:
         name = contract.experiment
-        files.replace(self.home.contract(name), files.dump_yaml(contract.page()))
+        files.replace(self.home.contract(name), strictyaml.dump(contract.page()))
         git.update_ref(self.home.record, f"refs/org/experiments/{name}", contract.commit)
         writer.append("experiment", f"experiment:{name}", contract.to_dict())
         verdict = Verdict(

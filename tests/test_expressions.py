@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from org import backendschema, expressions, files
+from org import backendschema, expressions, files, strictyaml
 from org.errors import BadInput
 from org.team import states
 
@@ -39,7 +39,7 @@ def test_a_repeat_inside_a_repeat_is_refused_in_one_line(tmp_path: Path, pattern
     stash = {"keys": ["C-s"], "mark": "x" + pattern, "column": 2}
     row = {"screens": {"ready": ["x" + pattern]}} if field == "ready" else {"doorbell": {"stash": stash}}
     path = tmp_path / "unseen.yaml"
-    files.replace(path, files.dump_yaml({"argv": ["unseen"], **row}))
+    files.replace(path, strictyaml.dump({"argv": ["unseen"], **row}))
     with pytest.raises(BadInput, match="has a repeat or a choice inside a repeat") as caught:
         backendschema.backend(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)

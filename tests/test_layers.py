@@ -19,6 +19,7 @@ GROUND = {
     "org.expressions",
     "org.failpoint",
     "org.files",
+    "org.strictyaml",
     "org.home",
     "org.records",
     "org.charter",

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from org import files
+from org import files, strictyaml
 from org.agents.base import (
     KNOWN,
     Backend,
@@ -50,7 +50,7 @@ def description(home: Home, name: str) -> dict[str, Any]:
     """What the file says, defaults filled in. Raises BadInput with one line."""
     path = home.backend_file(name)
     try:
-        text = files.read_plain(path, files.MAX_YAML_BYTES)
+        text = files.read_plain(path, strictyaml.MAX_BYTES)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
     # with what checked it: another version of org may ask for what this copy does not say

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from org import files
+from org import files, strictyaml
 from org.errors import BadInput
 from org.home import Home
 
@@ -71,7 +71,7 @@ def lines_of(home: Home) -> Path:
 
 
 def _rows(path: Path) -> dict[Any, Any]:
-    rows = files.read_yaml(path) if path.is_file() else {}
+    rows = strictyaml.read(path) if path.is_file() else {}
     if not isinstance(rows, dict):
         raise BadInput(f"{path}: write one model a line, as in gpt-5*: {{input: 1.25, output: 10, context: 270000}}")
     return rows

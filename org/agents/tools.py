@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from org import files
+from org import files, strictyaml
 from org.errors import BadInput
 from org.home import Home
 from org.records import Seat
@@ -179,8 +179,8 @@ class Mailbox:
             put_away = self.folder.glob("archive/*/*") if part == "cur" else ()
             for path in sorted([*(self.folder / part).glob("*"), *put_away]):
                 try:
-                    text = files.read_plain(path, files.MAX_YAML_BYTES).decode()
-                    fields, body = files.front_matter(text, str(path))
+                    text = files.read_plain(path, strictyaml.MAX_BYTES).decode()
+                    fields, body = strictyaml.front_matter(text, str(path))
                 except (OSError, UnicodeDecodeError, BadInput):
                     continue  # a torn or hostile letter: `org doctor` speaks about those
                 if fields.get("kind") == kind:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from org import files
+from org import files, strictyaml
 from org.cli import tasks
 from org.cli.tasks import INSTALLATION
 from org.cli.verb import as_json, print_json, say, verb
@@ -123,7 +123,7 @@ def source(code: str) -> Path:
 
 def from_file(path: Path, code: str | None) -> str:
     """A charter file with its `code` line made absolute, since it moves; everything else stays as it was written."""
-    row = files.read_yaml(path)
+    row = strictyaml.read(path)
     named = row.get("code") if isinstance(row, dict) else None
     if code is None and (not isinstance(named, str) or Path(named).is_absolute()):
         return path.read_text(encoding="utf-8")  # what is wrong with it is said by the validation
@@ -165,7 +165,7 @@ def derive(code: Path, command: str, metric: str, editable: tuple[str, ...], fro
         f"# lines with {name} among them; it may use {{seed}} {{out}} {{steps}} {{scale}}, or RUN_SEED RUN_OUT RUN_STEPS from its\n"
         "# environment. Name the constants that research may turn under `knobs`, so that the offline researcher finds them.\n"
     )
-    return head + files.dump_yaml(row)
+    return head + strictyaml.dump(row)
 
 
 def metric_of(text: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from org import files
+from org import files, strictyaml
 from org.cli import tasks
 from org.cli.verb import Call, Count, as_json, pass_call, print_json, say, tell, verb
 from org.errors import BadInput, MissingTool, OrgError
@@ -179,8 +179,8 @@ def need_programs(home: Home, plan: Plan) -> None:
 
 def same_task(home: Home, task: str) -> None:
     """`--task` names the charter this home has; another one belongs into a home of its own."""
-    row = files.parse_yaml(_text(task), task)
-    if row != files.read_yaml(home.charter):
+    row = strictyaml.parse(_text(task), task)
+    if row != strictyaml.read(home.charter):
         raise BadInput(
             f"a home works on the charter it was made with, and {task} is another than {home.charter}; "
             f"make a home for it: `org init DIR --task {shlex.quote(task)}`"
@@ -189,7 +189,7 @@ def same_task(home: Home, task: str) -> None:
 
 def _text(path: str) -> str:
     try:
-        return files.read_plain(Path(path), files.MAX_YAML_BYTES).decode()
+        return files.read_plain(Path(path), strictyaml.MAX_BYTES).decode()
     except (OSError, UnicodeDecodeError):
         raise BadInput(f"--task {path}: no readable file is there") from None
 

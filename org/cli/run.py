@@ -209,12 +209,12 @@ def _print_dry(contract: Contract, is_json: bool) -> None:
         none: dict[str, Any] = {"experiment": None, "violations": [], "verdict": None, "runs": []}
         print_json({**none, **_told(contract), "contract": contract.to_dict()})
         return
-    from org.files import dump_yaml
+    from org.strictyaml import dump
 
     row = {
         k: v for k, v in contract.to_dict().items() if v not in (None, "", [], ()) and k not in ("experiment", "tree")
     }
-    say(dump_yaml(_plain(row)).rstrip())
+    say(dump(_plain(row)).rstrip())
     say("nothing was filed")
 
 

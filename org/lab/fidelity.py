@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from org import files
+from org import files, strictyaml
 from org.errors import OrgError
 from org.evidence import clock
 from org.home import EXPERIMENT_PATTERN, Home
@@ -232,7 +232,7 @@ def _contract_problems(home: Home, row: dict[str, Any]) -> Iterator[str]:
         yield f"{name!r:.60} is no experiment's id"
         return
     try:
-        there = files.read_yaml(home.contract(name))
+        there = strictyaml.read(home.contract(name))
     except OrgError as error:
         yield f"{name}: contract.yaml cannot be read: {error!s:.120}"
         return

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from org import charter as charters
-from org import files
+from org import files, strictyaml
 from org.errors import BadInput, Refused, did_you_mean
 from org.evidence import contract as contracts
 from org.evidence import control as controls
@@ -198,7 +198,7 @@ def _predicted(home: Home, idea: str) -> float | None:
     """The effect that the page of an idea predicts now: what it is changed to after the verdict predicts nothing."""
     path = min(home.ideas.glob(f"{idea}-*.md"))
     try:
-        fields, _ = files.front_matter(files.read_plain(path).decode(errors="replace"), str(path))
+        fields, _ = strictyaml.front_matter(files.read_plain(path).decode(errors="replace"), str(path))
     except (BadInput, OSError):
         return None
     return finite(fields.get("expect"))
@@ -362,7 +362,7 @@ def file(home: Home, ledger: Ledger, draft: Contract, charter: Charter) -> Contr
         filed = replace(filed, seeds=_search_seeds(charter, ledger.book, filed, number))
     git.update_ref(home.record, f"refs/org/experiments/{name}", filed.commit)
     failpoint("gate.pinned")
-    files.replace(home.contract(name), files.dump_yaml(filed.page()))
+    files.replace(home.contract(name), strictyaml.dump(filed.page()))
     failpoint("gate.contract")
     ledger.append("experiment", f"experiment:{name}", filed.to_dict())
     return filed

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from org import files
+from org import strictyaml
 from org.errors import BadInput, did_you_mean
 from org.home import check_id
 
@@ -32,7 +32,7 @@ class Intent:
 
 def load(path: Path) -> list[Intent]:
     """The intents of a home. Raises BadInput naming the entry and the field."""
-    rows = files.read_yaml(path)
+    rows = strictyaml.read(path)
     if not isinstance(rows, list):
         raise BadInput(f"{path}: expected a list of intents, each beginning with `- id:`")
     found: list[Intent] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from org import charter as charters
-from org import files
+from org import files, strictyaml
 from org.errors import BadInput, OrgError
 from org.evidence import rules
 from org.failpoint import failpoint
@@ -123,7 +123,7 @@ def note_head(home: Home, slug: str) -> None:
 
 def _note(home: Home, slug: str, head: str) -> None:
     facts = {"program": slug, "branch": f"program/{slug}/main", "head": head}
-    text = files.dump_yaml(facts)
+    text = strictyaml.dump(facts)
     if not home.program(slug).is_file() or home.program(slug).read_text() != text:
         files.replace(home.program(slug), text)
 

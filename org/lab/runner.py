@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from org import files
+from org import files, strictyaml
 from org.errors import OrgError
 from org.failpoint import failpoint
 from org.home import Home
@@ -250,7 +250,7 @@ def read_summary(text: str) -> tuple[dict[str, Any], str]:
     if len(parts) > 2:
         return {}, "the log has more than one summary line `---`"
     try:
-        value = files.parse_yaml(parts[1][:10_000], "summary")
+        value = strictyaml.parse(parts[1][:10_000], "summary")
     except OrgError as error:
         return {}, str(error)
     return (value, "") if isinstance(value, dict) else ({}, "the summary is not `key: value` lines")

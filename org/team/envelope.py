@@ -14,7 +14,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any, get_args, get_type_hints
 
-from org import files, times
+from org import files, strictyaml, times
 from org.errors import BadInput
 from org.failpoint import failpoint
 from org.home import ID_PATTERN, Home
@@ -91,7 +91,7 @@ def parse(text: str, where: str) -> Letter:
         raise BadInput(f"{where}: no letter, or half of one: it needs front matter between two '---' lines")
     row = _fields(head)
     if row is None:
-        row, body = files.front_matter(text, where)
+        row, body = strictyaml.front_matter(text, where)
     given = {name: str(row[name]) for name in FIELDS if row.get(name) not in (None, "")}
     try:
         "".join(given.values()).encode()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from org import files
+from org import files, strictyaml
 from org.errors import BadInput
 from org.words import finite
 
@@ -44,7 +44,7 @@ class Page:
 
 def parse(text: str, where: str) -> Page:
     """Raises BadInput for a head that is no YAML mapping. A field that is not as it should be counts as missing."""
-    fields, body = files.front_matter(text, where)
+    fields, body = strictyaml.front_matter(text, where)
     body = body.strip("\n")
     first = body.lstrip("# ").splitlines()[:1]
     source = line(fields.get("source"))
@@ -72,23 +72,23 @@ def render(fields: Mapping[str, Any], text: str) -> str:
     """A new page. Fields that are empty are left out."""
     head = {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
     head = {key: value for key, value in head.items() if value not in (None, "", [])}
-    return f"---\n{files.dump_yaml(head)}---\n{text}\n"
+    return f"---\n{strictyaml.dump(head)}---\n{text}\n"
 
 
 def amend(text: str, where: str, changes: Mapping[str, str]) -> str:
     """The page with these fields set. Its body stays to the byte, and so do the other lines of its head, comments too,
     wherever they can be told from what changes."""
-    fields, body = files.front_matter(text, where)
+    fields, body = strictyaml.front_matter(text, where)
     wanted = {**fields, **changes}
     head = text[4 : len(text) - len(body) - len("\n---\n")] if text.startswith("---\n") else ""
     kept = _without(head, [key for key in changes if key in fields])
-    made = f"---\n{kept}{files.dump_yaml(dict(changes))}---\n{body}"
+    made = f"---\n{kept}{strictyaml.dump(dict(changes))}---\n{body}"
     try:
-        if files.front_matter(made, where) == (wanted, body):
+        if strictyaml.front_matter(made, where) == (wanted, body):
             return made
     except BadInput:
         pass  # a form of YAML whose lines are not what they seem: the head is written anew
-    return f"---\n{files.dump_yaml(wanted)}---\n{body}"
+    return f"---\n{strictyaml.dump(wanted)}---\n{body}"
 
 
 def line(value: Any, limit: int = SHORT) -> str:

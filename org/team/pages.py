@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from org import files, times
+from org import files, strictyaml, times
 from org.errors import BadInput, did_you_mean
 from org.home import ID_PATTERN, Home
 from org.team import roster
@@ -131,7 +131,7 @@ def asked(home: Home, name: str) -> Process | None:
 def read(path: Path) -> Process:
     """One page. Raises BadInput naming file and field."""
     try:
-        fields, body = files.front_matter(files.read_plain(path).decode(), str(path))
+        fields, body = strictyaml.front_matter(files.read_plain(path).decode(), str(path))
     except UnicodeDecodeError:
         raise BadInput(f"{path} is not UTF-8 text") from None
     if not ID_PATTERN.fullmatch(path.stem):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from org import files
+from org import files, strictyaml
 from org.errors import BadInput, did_you_mean
 from org.evidence import ladder
 from org.home import Home
@@ -76,7 +76,7 @@ def add(
     stem = ideas.slug(text.splitlines()[0])
     head = {"by": by, "created": files.utc_now(), "kind": kind or claims.kind_of(text), **(more or {})}
     head |= {"marks": list(marks)} if marks else {}
-    page = f"---\n{files.dump_yaml(head)}---\n{text}\n"
+    page = f"---\n{strictyaml.dump(head)}---\n{text}\n"
     temporary = home.wiki / f".{stem}.{os.getpid()}"
     temporary.write_bytes(page.encode())
     try:
@@ -109,7 +109,7 @@ def pages(home: Home) -> Iterator[Page]:
     for path in sorted(home.wiki.glob("*.md")) if home.wiki.is_dir() else []:
         try:
             text = files.read_plain(path).decode("utf-8", "replace")
-            fields, body = files.front_matter(text, str(path))
+            fields, body = strictyaml.front_matter(text, str(path))
         except (BadInput, OSError):
             found.append(Page(path, path.stem, is_torn=True))
         else:

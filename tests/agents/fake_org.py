@@ -14,7 +14,7 @@ import re
 import sys
 from pathlib import Path
 
-from org import files
+from org import files, strictyaml
 
 home = Path(os.environ["ORG_HOME"])
 seat = os.environ["ORG_SEAT"]
@@ -32,7 +32,7 @@ def inbox(letter: str | None) -> list[dict]:
     box = comms / "mail" / seat
     rows = []
     for path in sorted((box / "new").glob("*.md") if letter is None else box.glob(f"*/{letter}.md")):
-        fields, body = files.front_matter(path.read_text(), str(path))
+        fields, body = strictyaml.front_matter(path.read_text(), str(path))
         rows.append({"verified": True, **fields, "body": body})
         (box / "cur").mkdir(exist_ok=True)
         path.rename(box / "cur" / path.name)

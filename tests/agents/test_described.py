@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from team.conftest import Org
 from waiting import wait_for
 
-from org import backendschema, files
+from org import backendschema, files, strictyaml
 from org.agents import base, described
 from org.cli import main
 from org.errors import BadInput, MissingTool, OrgError
@@ -71,7 +71,7 @@ TOLD = {
 
 def describe(home: Home, name: str = "unseen", **changes: Any) -> Path:
     path = home.backend_file(name)
-    files.replace(path, files.dump_yaml({**TOLD, **changes}))
+    files.replace(path, strictyaml.dump({**TOLD, **changes}))
     return path
 
 
@@ -332,7 +332,7 @@ KEYS = st.sampled_from([*TOLD, "model", "version"])
 @given(st.dictionaries(KEYS, VALUE, max_size=4), st.booleans())
 def test_whatever_is_written_is_a_backend_or_one_line(tiny_home: Home, changes: dict[str, Any], is_whole: bool) -> None:
     try:
-        text = files.dump_yaml({**(TOLD if is_whole else {}), **changes})
+        text = strictyaml.dump({**(TOLD if is_whole else {}), **changes})
     except ValueError:
         return  # no YAML to begin with
     check(tiny_home, text)
@@ -342,7 +342,7 @@ def test_whatever_is_written_is_a_backend_or_one_line(tiny_home: Home, changes: 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
 @given(st.text(max_size=200), st.integers(0, 2000))
 def test_whatever_stands_in_the_file_is_a_backend_or_one_line(tiny_home: Home, text: str, at: int) -> None:
-    whole = files.dump_yaml(TOLD)
+    whole = strictyaml.dump(TOLD)
     check(tiny_home, whole[:at] + text + whole[at:])
 
 

@@ -13,7 +13,7 @@ import pytest
 from pane import Pane
 from tiny import make_tiny_home
 
-from org import files
+from org import files, strictyaml
 from org.agents.repl import PROMPT
 from org.home import Home
 from org.records import Seat
@@ -53,7 +53,7 @@ class Org:
         number = len(list(self.home.mailbox(to).glob("*/*")))
         name = f"l-9{number:03d}"
         row = {"id": name, "from": sender, "to": to, "kind": kind, "created": f"2026-01-01T00:00:0{number}Z", **more}
-        files.replace(self.home.mailbox(to) / "new" / f"{name}.md", f"---\n{files.dump_yaml(row)}---\n{body}")
+        files.replace(self.home.mailbox(to) / "new" / f"{name}.md", f"---\n{strictyaml.dump(row)}---\n{body}")
 
     def roster(self, *names: str) -> None:
         """The facts of a launch that these seats belong to."""

@@ -9,7 +9,7 @@ from pane import Pane
 from test_offline import Org, changes, junior, org  # noqa: F401 - fixtures
 
 from org import charter as charters
-from org import files
+from org import files, strictyaml
 from org.agents import offline_orders
 
 TASK = "Work.\nKnobs: matrix_lr, warmdown_frac"
@@ -24,7 +24,7 @@ def order(org: Org, text: str, to: str = "j1", number: int = 1) -> None:  # noqa
     name = f"review-{number:012d}"
     row = {"id": name, "from": "human", "to": to, "kind": "task", "created": f"2026-01-02T00:00:{number:02d}Z"}
     files.replace(
-        org.home.mailbox(to) / "new" / f"{name}.md", f"---\n{files.dump_yaml(row)}---\n{text}\n\n(From the review.)\n"
+        org.home.mailbox(to) / "new" / f"{name}.md", f"---\n{strictyaml.dump(row)}---\n{text}\n\n(From the review.)\n"
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny import STATUS_SEAT
 
-from org import charter, files
+from org import charter, strictyaml
 from org.cli import main, view
 from org.cli.init import derive
 from org.home import Home
@@ -100,7 +100,7 @@ def test_the_document_says_what_a_person_reads(cli: Cli, tiny_home: Home, monkey
     text = tiny_home.charter.read_text()
     tiny_home.charter.write_text(text.replace(rungs, f"{rungs}  demo: {{steps: 20, bank: 3, deadline_s: 30}}\n"))
     watched = {"id": "steps", "path": "train.py", "anchor": "MATRIX_LR", "why": "w", "status": "settled"}
-    tiny_home.intents.write_text(files.dump_yaml([{**watched, "demand": "both forms", "scales": ["demo"]}]))
+    tiny_home.intents.write_text(strictyaml.dump([{**watched, "demand": "both forms", "scales": ["demo"]}]))
     monkeypatch.chdir(tiny_home.root)
     cli("seat", "me")
     turn(tiny_home, "me", "MATRIX_LR", "0.04")

@@ -10,7 +10,7 @@ from persons import LR, Work
 from tiny import make_tiny_home
 
 from org import charter as charters
-from org import files
+from org import files, strictyaml
 from org.lab import archive, ledger
 
 from .conftest import Cli
@@ -25,9 +25,9 @@ def test_an_intent_that_watches_nothing_any_more_is_named(cli: Cli, tmp_path: Pa
 
     there = {"id": "budget", "path": "train.py", "anchor": "time.sleep(SLEEP_S)", "why": "runs take time"}
     other = {"id": "other", "path": "elsewhere.py", "anchor": "anything", "why": "it is of another task"}
-    files.replace(home.intents, files.dump_yaml([there, other]))
+    files.replace(home.intents, strictyaml.dump([there, other]))
     assert found() == (True, "1, each found in the code")
-    files.replace(home.intents, files.dump_yaml([{**there, "anchor": "time.sleep(3)"}, other]))
+    files.replace(home.intents, strictyaml.dump([{**there, "anchor": "time.sleep(3)"}, other]))
     is_ok, note = found()
     assert not is_ok and "'budget'" in note and "train.py" in note and str(home.intents) in note
 

@@ -10,7 +10,7 @@ import pytest
 from whole import TICK, dispatch_until, run
 
 from org import charter as charters
-from org import files
+from org import files, strictyaml
 from org.cli import doctor, main, results
 from org.errors import BadInput, OrgError, Refused
 from org.evidence import ladder
@@ -71,7 +71,7 @@ def filed_page(home, make_seat, edit) -> dict:
     edit(seat, *GOOD)
     contract = gate.submit(home, seat, "why", cites=("careful-steps",))
     assert fidelity.problems(home) == []
-    return files.read_yaml(home.contract(contract.experiment))
+    return strictyaml.read(home.contract(contract.experiment))
 
 
 @pytest.mark.parametrize(

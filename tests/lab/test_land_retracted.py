@@ -9,7 +9,7 @@ import pytest
 from persons import LR, WARM, Work
 from repos import sh
 
-from org import files
+from org import files, strictyaml
 from org.cli import land as verb
 from org.cli import main
 from org.errors import BadInput, OrgError, Refused
@@ -28,7 +28,7 @@ def retract(work: Work, name: str, back: bool = False) -> str:
         of, experiment=test, stage="promote", promotes=name, scale="demo", members=(), why="does it carry?"
     )
     git.update_ref(home.record, f"refs/org/experiments/{test}", contract.commit)
-    files.replace(home.contract(test), files.dump_yaml(contract.page()))
+    files.replace(home.contract(test), strictyaml.dump(contract.page()))
     writer.append("experiment", f"experiment:{test}", contract.to_dict())
     fell = Verdict(test, "loss", None, "better", 0.0102, 0.004, -2.55, 4, "tokens", "reported", ("worse",), ())
     writer.append("verdict", f"verdict:{test}", fell.to_dict())

@@ -13,7 +13,7 @@ from waiting import wait_for
 from whole import DISPATCH, dispatch_until, run
 
 from org import charter as charters
-from org import files
+from org import files, strictyaml
 from org.cli import main, results, status
 from org.errors import BadInput
 from org.evidence import progress
@@ -118,7 +118,7 @@ def test_what_does_not_carry_is_retracted_and_its_head_goes_back(bent_home, make
     assert f"{test} did not carry to demo" in row["why"] and "goes back to" in row["why"]
     assert record.program_head(home, "main") == base and "main" not in book.heads
     assert git.resolve(home.hub, "refs/heads/program/main/main") == base[0]
-    assert files.read_yaml(home.program("main"))["head"] == base[0]
+    assert strictyaml.read(home.program("main"))["head"] == base[0]
     assert progress.best(book.verdicts, book.experiments, book.retracted) == {"tentative": None, "verified": None}
     assert status.collect(home)["best"]["verified"] is None
     rows = {r["experiment"]: r for r in results.rows(book)}
@@ -195,7 +195,7 @@ def test_a_dispatcher_killed_while_it_retracts_ends_in_the_same_place(bent_home,
     [row] = retracting(book)
     assert (row["commit"], row["tree"]) == base and record.program_head(home, "main") == base
     assert git.resolve(home.hub, "refs/heads/program/main/main") == base[0]
-    assert files.read_yaml(home.program("main"))["head"] == base[0]
+    assert strictyaml.read(home.program("main"))["head"] == base[0]
     keys = [json.loads(line)["key"] for line in home.ledger.read_text().splitlines()]
     assert len(keys) == len(set(keys)) and fidelity.problems(home) == []
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from org import files
+from org import files, strictyaml
 from org.errors import BadInput
 from org.team import ideapage
 
@@ -52,12 +52,15 @@ def test_a_hostile_page_is_refused_in_one_line_or_read_into_harmless_fields(text
 @given(HOSTILE, st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=3))
 def test_mending_a_page_sets_two_fields_and_changes_nothing_else(text: str, edits: list[tuple[str, str]]) -> None:
     try:
-        fields, body = files.front_matter(text, "x")
+        fields, body = strictyaml.front_matter(text, "x")
     except BadInput:
         return
     for words, who in edits:
         text = ideapage.amend(text, "x", {"objection": words, "objection_by": who})
-    assert files.front_matter(text, "x") == ({**fields, "objection": edits[-1][0], "objection_by": edits[-1][1]}, body)
+    assert strictyaml.front_matter(text, "x") == (
+        {**fields, "objection": edits[-1][0], "objection_by": edits[-1][1]},
+        body,
+    )
 
 
 @given(FIELD, FIELD, st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=80))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from patience import in_time
 
-from org import files
+from org import strictyaml
 from org.errors import BadInput
 from org.evidence import predictions
 from org.home import Home
@@ -26,7 +26,7 @@ def test_an_idea_is_a_page_with_its_facts(tmp_path):
     home = Home(tmp_path)
     assert ideas.add(home, "Warm the LR down to 0!\n\nBecause: it was never tried.", "human") == "I0001"
     path = home.ideas / "I0001-warm-the-lr-down-to-0-because-it-was-nev.md"
-    fields, body = files.front_matter(path.read_text(), str(path))
+    fields, body = strictyaml.front_matter(path.read_text(), str(path))
     assert (fields["id"], fields["source"]) == ("I0001", "human")
     assert body == "Warm the LR down to 0!\n\nBecause: it was never tried.\n"
     [row] = ideas.list_ideas(home)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from patience import in_time
 from postbox import take
 
-from org import files
+from org import files, strictyaml
 from org.errors import BadInput, OrgError
 from org.home import ID_PATTERN, Home
 from org.records import Letter, Seat
@@ -84,7 +84,7 @@ def test_the_front_matter_is_yaml_that_any_strict_reader_reads_alike(body, about
     )
     text = envelope.render(letter)
     assert envelope.parse(text, "a letter") == letter
-    fields, rest = files.front_matter(text, "a letter")
+    fields, rest = strictyaml.front_matter(text, "a letter")
     assert rest == body and fields["from"] == "j1" and fields["signature"] == "12e4" and fields["reply_to"] is None
     assert fields["about"] == about
 

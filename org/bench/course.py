@@ -52,7 +52,6 @@ class Roster:
     proposers: tuple[str, ...]
     has_chief: bool = False
     breakers: int = 0
-    councillors: int = 0
 
 
 @dataclass

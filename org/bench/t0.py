@@ -28,7 +28,6 @@ from org.bench.world import World
 from org.errors import BadInput, did_you_mean
 from org.home import Home
 
-INSTALLATION = Path(__file__).parents[2]
 MARKS = (100, 300)  # runs of the base, as device-seconds, at which gains are read
 WIDEST = 480  # runs that an org of several devices is followed for, to see when it comes where one device ends
 STEPS = 60  # points of a curve
@@ -73,7 +72,7 @@ def _contestant(home: Home, name: str, folder: str) -> Contestant:
             proposers += [f"{line['role']}{n}" for n in range(1, line["count"] + 1)]
     if not proposers:
         raise BadInput(f"{home.org_folder(name)}: no seat of this org runs experiments; T0 has nothing to measure")
-    roster = Roster(name, tuple(proposers), counts["chief"] > 0, counts["breaker"], counts["councillor"])
+    roster = Roster(name, tuple(proposers), counts["chief"] > 0, counts["breaker"])
     return Contestant(name, True, len(proposers), roster, folder=folder)
 
 

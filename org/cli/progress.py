@@ -81,9 +81,10 @@ def sentence(book: Any, row: dict[str, Any], metric: str) -> str:
 def heartbeat(home: Home, book: Any) -> str:
     from org.evidence import progress
     from org.lab import follow as lab
+    from org.world import devices
 
     best = progress.best(book.verdicts, book.experiments, book.retracted, book.wins)
-    busy = [d for d in lab.device_table(home, book) if d["run"]]
+    busy = [d for d in lab.device_table(home, devices.in_force(home)) if d["run"]]
     parts = [f"{len(book.results)} runs done", f"{len(busy)} training", f"{len(book.open())} waiting for a verdict"]
     for tier in ("verified", "tentative"):
         row = best[tier]

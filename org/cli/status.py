@@ -45,6 +45,7 @@ def collect(home: Home) -> dict[str, Any]:
     from org.evidence import progress
     from org.lab import follow, ledger
     from org.team import costs, states
+    from org.world import devices
 
     book = ledger.read(home)
     seats = states.states(home, book)
@@ -54,7 +55,7 @@ def collect(home: Home) -> dict[str, Any]:
     return {
         "org": organisation(home),
         "seats": [{**seat, "usage": usage.total(used[seat["name"]])} for seat in seats],
-        "devices": follow.device_table(home, book),
+        "devices": follow.device_table(home, devices.in_force(home)),
         "queue": follow.queue(home, book),
         "best": {
             tier: row and {**row, "scale": book.experiments[row["experiment"]].scale} for tier, row in best.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from org.lab import ledger
 from org.lab.book import Book
 from org.records import Verdict
 from org.world import devices
+from org.world.devices import Device
 
 
 def queue(home: Home, book: Book) -> list[dict[str, Any]]:
@@ -52,11 +53,11 @@ def budget_has_ended(home: Home) -> bool:
     return bool(facts.get("budget_ended")) and files.is_locked(home.office_lock)
 
 
-def device_table(home: Home, book: Book) -> list[dict[str, Any]]:
-    holders = _holders(home)
+def device_table(home: Home, there: Iterable[Device]) -> list[dict[str, Any]]:
+    """Who holds each of these devices now."""
     rows = []
-    for device in devices.in_force(home):
-        facts = holders.get(device.name, {})
+    for device in there:
+        facts = devices.holder(home.lease(device.name)) or {}
         rows.append({"name": device.name, "kind": device.kind, "holder": facts.get("seat"), "run": facts.get("run")})
     return rows
 

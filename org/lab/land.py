@@ -34,8 +34,6 @@ from org.records import KEPT, Charter
 from org.world import git, graft
 from org.world.graft import Place
 
-Texts = dict[str, bytes]
-
 
 @dataclass(frozen=True)
 class Change:

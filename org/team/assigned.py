@@ -14,7 +14,7 @@ from pathlib import Path
 from org.errors import BadInput
 from org.home import Home
 from org.records import Letter
-from org.team import boxes, mail
+from org.team import boxes, mail, roster
 from org.team.ideapage import IDEA
 from org.team.questions import PERSON
 
@@ -33,7 +33,7 @@ class Told:
 def told(home: Home, since: str = "") -> Told:
     """What seats were told about ideas. since: a date; letters put away before it are not looked at."""
     roles = mail.seats(home)
-    chiefs = {name for name, role in roles.items() if role.startswith("chief")}
+    chiefs = {name for name, role in roles.items() if roster.is_chief(role)}
     found = Told()
     for name in roles:
         for letter in _about_ideas(home, name, since):

@@ -80,4 +80,4 @@ def section(found: Breaches) -> str:
 
 
 def _is_obeyed(letter: Letter, roles: Mapping[str, str]) -> bool:
-    return letter.sender in mail.PLACES or roles.get(letter.sender, "").startswith("chief")
+    return letter.sender in mail.PLACES or roster.is_chief(roles.get(letter.sender, ""))

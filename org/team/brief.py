@@ -211,7 +211,7 @@ class _Known:
         there = mail.peek(self.home, self.seat.name if self.seat else "human")
         if not there:
             return Section("Mail", ("- no letter waits",), 130)
-        chiefs = [name for name, role in roster.members(self.home).items() if role.startswith("chief")]
+        chiefs = [name for name, role in roster.members(self.home).items() if roster.is_chief(role)]
         there.sort(key=lambda letter: not (letter.verified and letter.sender in ("human", *chiefs)))
         title = f"Mail: {len(there)} waiting, `org inbox` reads and acknowledges"
         return Section(title, tuple(map(_letter, there)), 130, "`org inbox`")

@@ -12,8 +12,8 @@ from typing import Any
 from org import times
 from org.files import printable
 from org.records import Letter
+from org.team.ideapage import IDEA
 from org.team.limits import MAX_UNREAD
-from org.team.questions import IDEA
 from org.team.states import DRAFT
 from org.words import counted
 

@@ -70,7 +70,7 @@ def outgoing(
 ) -> list[Outgoing]:
     """The letters that follow from the ledger's lines after `told`. Pure; roles: of every seat, a retired one's is no
     chief's; programs: of those that are here."""
-    chiefs = [name for name, role in roles.items() if role.startswith("chief")]
+    chiefs = [name for name, role in roles.items() if roster.is_chief(role)]
     found = []
     for row in book.rows.after(told):
         name = str(row.get("experiment"))

@@ -114,7 +114,7 @@ def letter(home: Home, done: Ask, reader: Reader) -> Outgoing | None:
     if done.writes is not None and not done.occasion:
         return None
     here = roster.members(home)
-    chiefs = [name for name, role in here.items() if role.startswith("chief")]
+    chiefs = [name for name, role in here.items() if roster.is_chief(role)]
     to = [done.asker] if done.asker else [*([done.author] if done.author in here else []), *(chiefs or ["human"])]
     if not done.past[0].answers and not done.asker:
         return None  # nobody has said anything, and nobody waits for it

@@ -56,7 +56,7 @@ from org.team.flags import Flag
 from org.team.rounds import Round, Rounds
 from org.team.screen import Screen
 from org.team.secretary import Secretary, Term
-from org.team.snapshot import devices_of, of_ledger, snapshot
+from org.team.snapshot import of_ledger, snapshot
 from org.team.states import Look
 from org.world import process
 from org.world.watch import Watcher
@@ -323,7 +323,7 @@ class Office:
         """A seat whose program ended gets it back, ever later, until somebody has to look; and what else needs a person."""
         wanted = [row["name"] for row in self.facts.get("roster") or ()]
         raised = self._supervisor.step(self._rows, self.view, wanted, now, self._tick)
-        self._work = devices_of(self.home, self._devices), follow.queue(self.home, self.book)
+        self._work = follow.device_table(self.home, self._devices), follow.queue(self.home, self.book)
         is_on = self.phase in STARTS_RUNS
         raised += self._needs.step(self._rows, *self._work, self.book, now, self._tick, is_dispatching=is_on)
         self.raised = [str(flag) for flag in (*self._limits, *raised)]

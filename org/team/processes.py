@@ -221,12 +221,6 @@ def open_asks(home: Home, name: str) -> list[Ask]:
     return [row for row in asks(home, name) if row.closed is None]
 
 
-def last_run(home: Home, name: str) -> str | None:
-    """When the process was last asked by the clock, or None."""
-    rows = [row for row in asks(home, name) if not row.occasion]
-    return rows[-1].asked_at if rows else None
-
-
 # --- whom --------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ person answers by `--reply-to` or writes to that seat about the idea. Sends noth
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,9 +14,9 @@ from org.errors import BadInput
 from org.home import Home
 from org.records import Letter
 from org.team import boxes
+from org.team.ideapage import IDEA
 
 PERSON = "human"
-IDEA = re.compile(r"I[0-9]{4,}")
 
 
 def unanswered(home: Home) -> list[Letter]:

@@ -24,7 +24,6 @@ HINT = (
     "each goes to the seats it names, else to the chief, once; the next page says what came of it._\n"
 )
 MOST = 200  # orders that one page may hold
-PEOPLE = ("human",)
 
 _ITEM = re.compile(r"[ \t]{0,3}(?:[-*+]|[0-9]{1,3}[.)])[ \t]+(?:\[[ xX]?\][ \t]+)?")
 _NO_ORDER = re.compile(r"[ \t]*(?:>|#{1,6}(?:[ \t]|$)|<!--|```|([-*_=])[ \t]*(?:\1[ \t]*){2,}$|\|[ :|-]*$)")

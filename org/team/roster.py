@@ -119,7 +119,7 @@ def plan(
     else:
         who = _dealt(_places(folder, options), options.agents)
     _check_places(who)
-    has_chief = any(_is_chief(role) for _, role, _ in who)
+    has_chief = any(is_chief(role) for _, role, _ in who)
     programs = {seat.name: seat.program for seat in existing}
     workers = [name for name, role, _ in who if not leads(role)] or [name for name, _, _ in who]
     seats = []
@@ -255,10 +255,10 @@ def _as(new: tuple[str, str], old: tuple[str, str]) -> str:
 
 def leads(role: str) -> bool:
     """Whether the role looks at every program and files no experiment: it needs no device of its own."""
-    return _is_chief(role) or role == COUNCILLOR
+    return is_chief(role) or role == COUNCILLOR
 
 
-def _is_chief(role: str) -> bool:
+def is_chief(role: str) -> bool:
     return role.startswith("chief")
 
 

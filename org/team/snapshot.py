@@ -12,7 +12,6 @@ from org import files
 from org.evidence import progress
 from org.home import Home
 from org.records import Charter
-from org.world import devices
 
 if TYPE_CHECKING:
     from org.lab.book import Book
@@ -30,7 +29,7 @@ def snapshot(
     phase: str = "open",
 ) -> dict[str, Any]:
     """org, seats, devices, queue and best as in `status --json`; then what `of_ledger` says, and the flags.
-    work: `devices_of`, and `follow.queue`; rows: `states.states`; facts: org.json; known: `of_ledger`."""
+    work: `follow.device_table` and `follow.queue`; rows: `states.states`; facts: org.json; known: `of_ledger`."""
     return {
         "org": {
             "home": str(home.root),
@@ -45,11 +44,6 @@ def snapshot(
         **known,
         "flags": [files.printable(flag, 200) for flag in flags],
     }
-
-
-def devices_of(home: Home, there: Sequence[devices.Device]) -> list[dict[str, Any]]:
-    """Who holds each device now."""
-    return [_device(home, device) for device in there]
 
 
 def of_ledger(book: Book, charter: Charter) -> dict[str, Any]:
@@ -74,11 +68,6 @@ def _baseline(book: Book, charter: Charter) -> float | None:
     bank = [r for r in book.results.values() if r.stage == "bank" and r.scale == charter.scale]
     values = [r.metric for r in bank if r.metric is not None]
     return sum(values) / len(values) if values else None
-
-
-def _device(home: Home, device: devices.Device) -> dict[str, Any]:
-    facts = devices.holder(home.lease(device.name)) or {}
-    return {"name": device.name, "kind": device.kind, "holder": facts.get("seat"), "run": facts.get("run")}
 
 
 def _verdict(book: Book, name: str) -> dict[str, Any]:

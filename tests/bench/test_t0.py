@@ -163,7 +163,7 @@ def test_the_roster_is_what_the_folder_says(tmp_path: Path) -> None:
     for seat in seats:
         (folder / "roles" / f"{seat['role']}.md").write_text("A role.\n")
     (one,) = t0.rosters(tmp_path / "prompts", (), lambda home, name: "abc")
-    assert one.roster == Roster("mine", ("maker1", "maker2", "maker3"), True, 2, 0) and one.devices == 3
+    assert one.roster == Roster("mine", ("maker1", "maker2", "maker3"), True, 2) and one.devices == 3
     with pytest.raises(BadInput, match=r"no org 'mini'.*did you mean 'mine'"):
         t0.rosters(tmp_path / "prompts", ("mini",), lambda home, name: "")
 

@@ -196,7 +196,7 @@ def test_killing_either_frees_every_device_and_the_run_is_repeated(ladder, make_
     dispatcher, pid = training_gang(ladder, make_seat, edit)
     keeper = next(p for p in process.descendants(pid) if p in process.open_holders(ladder.lease("cpu1")))
     assert keeper in process.open_holders(ladder.lease("cpu0")), "the guard holds all of them"
-    assert [row["run"] for row in follow.device_table(ladder, dispatcher.ledger.refresh())] == ["E0000/baseline-s1"] * 2
+    assert [row["run"] for row in follow.device_table(ladder, devices.in_force(ladder))] == ["E0000/baseline-s1"] * 2
     for each in {"runner": [pid], "guard": [keeper], "both": [keeper, pid]}[victim]:
         os.kill(each, signal.SIGKILL)
     wait_for(lambda: all(devices.holder(ladder.lease(name)) is None for name in ("cpu0", "cpu1")))

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import distributed as dist
@@ -102,6 +103,9 @@ class Machine:
         """Peak of this process: allocated device memory on CUDA, RSS on a CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
+        with contextlib.suppress(OSError, AttributeError):
+            # not ru_maxrss: Linux counts what the program that started this one held at that moment
+            return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**10
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 

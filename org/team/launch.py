@@ -264,34 +264,50 @@ def _wait_ready(home: Home, names: list[str], say: Say) -> None:
             if len(names) - len(missing) > said:
                 said = len(names) - len(missing)
                 say(f"{said} of {len(names)} seats are ready")
+            if panes.server_of(home).listener() is None:
+                raise OrgError("the tmux server ended while the seats came up; `org launch` again starts it anew")
             if time.monotonic() > end:
                 missing = not_ready(home, names, is_last=True)
+                whys = "; ".join(f"{', '.join(each)} {why}" for why, each in _by_reason(missing).items())
                 raise OrgError(
-                    f"not ready within {limit_s:.0f} s: {', '.join(missing)}; look with `org attach {missing[0]}`, "
+                    f"not ready within {limit_s:.0f} s: {whys}; look with `org attach {next(iter(missing), names[0])}`, "
                     "then `org launch` again"
                 )
             watcher.wait(0.1)
 
 
-def not_ready(home: Home, names: list[str], is_last: bool = False) -> list[str]:
-    """Seats whose program has not come up since its pane was started. Panes are asked for when every program that says so
-    itself has said it, or `is_last`: waiting for 33 of them asked tmux at each of their events."""
+def not_ready(home: Home, names: list[str], is_last: bool = False) -> dict[str, str]:
+    """Seats whose program has not come up since its pane was started, with why. Panes are asked for when every program that
+    says so itself has said it, or `is_last`: waiting for 33 of them asked tmux at each of their events."""
     there = {name: seats.load(home, name) for name in names}
-    silent = [name for name, seat in there.items() if seat is not None and not _has_said(home, seat)]
+    silent = {n: "did not say so" for n, seat in there.items() if seat is not None and not _has_said(home, seat)}
     if silent and not is_last:
         return silent
     view = states.look(home, time.time())
-    gone = {n for n, seat in there.items() if seat is None or (pane := view.panes.get(n)) is None or pane.dead}
-    dark = {n for n, seat in there.items() if seat is not None and n not in gone and not _shows_so(home, seat, view)}
-    return [name for name in names if name in gone or name in silent or name in dark]
+    missing: dict[str, str] = {}
+    for name, seat in there.items():
+        pane = view.panes.get(name)
+        if seat is None:
+            missing[name] = f"has no {home.seat_file(name).name}"
+        elif pane is None or pane.dead:
+            missing[name] = "has no pane" if pane is None else "ended"
+        elif name in silent:
+            missing[name] = silent[name]
+        elif not _shows_so(home, seat, view):
+            missing[name] = "does not show it"
+    return missing
+
+
+def _by_reason(missing: dict[str, str]) -> dict[str, list[str]]:
+    return {why: [name for name, each in missing.items() if each == why] for why in dict.fromkeys(missing.values())}
 
 
 def _has_said(home: Home, seat: Seat) -> bool:
     """Whether its program said that it is there, where it ever does."""
     started = panes.note(home, seat.name).get("started")
     if base.backend(seat.backend, home).readiness != "event":
-        # one that ends at once is still seen alive right after its start
-        return time.time() - (times.seconds(started) or 0.0) > ALIVE_S
+        # one that ends at once is still seen alive right after its start; a start to come was noted by a clock set back
+        return not 0 <= time.time() - (times.seconds(started) or 0.0) <= ALIVE_S
     if not started:
         return True  # what was known of it is lost: that its pane lives has to do
     # one that was busy before the launch and has no `ready` in the tail of its events has come up long ago

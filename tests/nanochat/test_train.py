@@ -168,6 +168,14 @@ def test_the_command_writes_a_checkpoint_and_a_yaml_summary(corpus, dataset, tmp
     assert got["val_bpb"] == pytest.approx(scored, abs=1e-4)
 
 
+def test_the_memory_of_a_run_is_its_own_and_not_its_starters():
+    """Linux hands the peak of a process on to what it executes: a large parent made every run look large."""
+    ask = "from nanochat.machine import machine; print(machine('cpu').peak_mem_mb())"
+    code = f"import os, sys; big = b'x' * 900_000_000; os.execv(sys.executable, [sys.executable, '-c', {ask!r}])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 50 < float(done.stdout) < 700
+
+
 @pytest.mark.slow  # starts a real run
 def test_budgets_are_tokens(corpus):
     got = summary_of(run("train", "--data", corpus, "--tokens", 2048, "--no-eval", "--depth", 1))

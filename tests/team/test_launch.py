@@ -282,8 +282,31 @@ def test_a_launch_killed_on_its_way_is_finished_by_the_next_one(org: Any, point:
 def test_a_program_that_never_comes_up_is_named(org: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "ALIVE_S", 2.0)  # else `false` may be seen alive on a slow machine
     monkeypatch.setattr(launch, "READY_S", 3.0)
-    with pytest.raises(OrgError, match=r"not ready .* j1, j2"):
+    with pytest.raises(OrgError, match=r"not ready .* j1, j2 ended; look with `org attach j1`"):
         org.launch(chief=0, juniors=2, agents=[("cmd:false", None)])
+
+
+def test_a_clock_set_back_keeps_no_launch_waiting(org: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    org.launch(chief=0, juniors=1)
+    note = files.read_json(org.home.seat_pane("j1"))
+    files.replace_json(org.home.seat_pane("j1"), {**note, "started": "2999-01-01T00:00:00.000Z"})
+    assert launch.not_ready(org.home, ["j1", "j9"]) == {"j9": "has no seat.json"}
+    monkeypatch.setattr(launch, "ALIVE_S", 1e9)
+    files.replace_json(org.home.seat_pane("j1"), note)
+    assert launch.not_ready(org.home, ["j1"]) == {"j1": "did not say so"}
+
+
+def test_a_server_that_dies_under_a_launch_is_not_waited_for(org: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "ALIVE_S", 1e9)  # nobody is ever ready
+    not_ready = launch.not_ready
+
+    def kills(*words: Any) -> dict[str, str]:
+        panes.server_of(org.home).kill()
+        return not_ready(*words)
+
+    monkeypatch.setattr(launch, "not_ready", kills)
+    with pytest.raises(OrgError, match=r"the tmux server ended .* `org launch` again"):
+        org.launch(chief=0, juniors=1)
 
 
 def test_a_prepare_command_that_fails_is_one_line_and_starts_nothing(org: Any) -> None:

@@ -25,6 +25,12 @@ class Tally:
         self.all = 0.0  # the same over all ordered pairs of arms
         self._known: dict[tuple[Seeds, Seeds], float] = {}
 
+    def copy(self) -> Tally:
+        other = Tally()
+        other.kinds, other.raw, other.same, other.all = dict(self.kinds), self.raw, self.same, self.all
+        other._known = self._known
+        return other
+
     def add(self, seeds: Seeds, sign: int = 1) -> None:
         """Count an arm on these seeds, or take one out again with sign -1."""
         if sign < 0:
@@ -71,6 +77,14 @@ class Noise:
         for tree in self.arms:
             self._pair(tree)
         self._forget()
+
+    def seen_from(self, base: Tree) -> Noise:
+        """The same runs, compared with another tree."""
+        other = Noise(base)
+        other.arms = {tree: dict(arm) for tree, arm in self.arms.items()}
+        other._squares, other._total, other._tally = dict(self._squares), self._total, self._tally.copy()
+        other.rebase(base)
+        return other
 
     def add(self, tree: Tree, seed: int, value: float) -> None:
         arm = self.arms.setdefault(tree, {})

@@ -55,6 +55,9 @@ class Lab:
         self.posts = self._posts()
         self.programs = tuple(dict.fromkeys(p.program for p in self.posts.values()))
         self.line = self._line(self.programs[0])
+        self.noises = {
+            BASE: self.line.noise
+        }  # head -> every run seen from there, while something is measured against it
         self.brains: dict[str, Brain] = {seat: maker(f"{world.seed}/{world.luck}/{seat}") for seat in roster.proposers}
         self.offsets = {seat: 0 if roster.has_chief else n for n, seat in enumerate(roster.proposers)}
         self.dry: set[str] = set()
@@ -93,7 +96,7 @@ class Lab:
     # --- the dispatcher
 
     def _add(self, rank: int, steps: Steps, seat: str = "", is_owed: bool = False) -> None:
-        job = Job(rank, next(self.place), steps, seat=seat, is_owed=is_owed)
+        job = Job(rank, next(self.place), steps, seat=seat, is_owed=is_owed, head=self.line.head)
         if self._resume(job):
             self.jobs.append(job)
 
@@ -132,7 +135,8 @@ class Lab:
         self.ended.add(run)
         value = None if self.world.is_caught(tree) else self.world.run(tree, seed)
         if value is not None:
-            self.line.noise.add(tree, seed, value)
+            for noise in self.noises.values():
+                noise.add(tree, seed, value)
 
     def _record(self, run: Run, stage: str) -> None:
         """The line that the run leaves for the judge."""
@@ -243,31 +247,28 @@ class Lab:
         self.index[name] = len(self.trials)
         turned = tuple((knob.name.lower(), knob.old, knob.new) for knob in knobs)
         self.trials.append(Trial(name, slug, seat, turned))
-        outcome, found = "null", None
+        outcome, found, noise = (
+            "null",
+            None,
+            line.noise,
+        )  # of the head it is filed on, wherever that has moved meanwhile
         bank = [(head, seed) for seed in line.seeds if (head, seed) in self.started or head == BASE]
         for count in range(1, self.rules.tentative_runs + 1):
             yield [*bank, *((tree, seed) for seed in seeds[:count])]
             if self.world.is_caught(tree) or self.world.run(tree, seeds[count - 1]) is None:
                 outcome, found = "invalid" if self.world.is_caught(tree) else "crash", None
                 break
-            if line.head != head:  # it moved meanwhile: against the one it was filed on, and no keep of this one
-                found = self._stale_look(head, tree, seeds[:count])
-                break
-            found = line.noise.look(tree, seeds[:count])
+            found = noise.look(tree, seeds[:count])
             if count == 1:
-                if not quick.screen(line.noise, tree, seeds, self.rules):
+                if not quick.screen(noise, tree, seeds, self.rules):
                     outcome = "loss" if found.z <= -self.rules.tentative_z else "null"
                     break
                 continue
-            kept = quick.tentative(line.noise, tree, seeds, self.rules)
+            kept = quick.tentative(noise, tree, seeds, self.rules)
             outcome = "win" if kept is not None else "loss" if found.z <= -self.rules.tentative_z else "null"
-        if self.check and line.head == head:
+        if self.check:
             self._compare(contract, outcome)
         self._judged(contract, outcome, found, changes)
-
-    def _stale_look(self, head: Tree, tree: Tree, seeds: Iterable[int]) -> stats.Effect:
-        arms = self.line.noise.arms
-        return stats.effect(arms[head], {seed: arms[tree][seed] for seed in seeds}, self.line.noise.sigma)
 
     def _judged(
         self, contract: Contract, outcome: str, found: stats.Effect | None, changes: Mapping[str, Value]
@@ -394,7 +395,9 @@ class Lab:
         commit, was = self._name(tree), line.commit
         self.rows.append({"kind": "head", "program": line.slug, "commit": commit, "tree": commit, "was": was, **row})
         line.head, line.commit, line.reported = tree, commit, reported
-        line.noise.rebase(tree)
+        line.noise = self.noises.setdefault(tree, line.noise.seen_from(tree))  # it may come back to a head it was on
+        on = {job.head for job in self.jobs}
+        self.noises = {head: noise for head, noise in self.noises.items() if head in on or head == tree}
         line.seeds = tuple(sorted(line.noise.arms.get(tree, {}))) or line.seeds
         line.declined = ()
         self.news += 1

@@ -45,6 +45,8 @@ def test_noise_kept_up_run_by_run_is_the_noise_of_all_runs() -> None:
         noise.add(tree, seed, 0.7 * random.Random(seed).gauss(0, 1) + luck.gauss(0, 1))
         if count % 7 == 3:
             noise.rebase(luck.choice("bcd"))
+        if count % 11 == 5:
+            noise = noise.seen_from(luck.choice("bcd"))
         base = noise.arms.get(noise.base, {})
         pairs = [{s: (base[s], a[s]) for s in base.keys() & a.keys()} for t, a in noise.arms.items() if t != noise.base]
         paired = stats.paired_sigma(pairs)

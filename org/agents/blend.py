@@ -47,11 +47,11 @@ def propose(
 ) -> tuple[Blend, float] | None:
     """({knob: value}, predicted candidate - baseline) against where the knobs stand, nothing anybody tried from there; None
     while too little is known. Turns only knobs of which a run with another value has ended with a number."""
-    seen = tuple(t for t in trials if t.changes and not (t.is_stack or t.is_open))
+    seen = [t for t in trials if t.outcome is not None and t.changes and not t.is_stack]
     if len(knobs) < 2 or len(seen) < ENOUGH:
         return None
-    model = _model(tuple(knobs), seen, metric.sign, size)
-    turnable = [k for k in knobs if k.name.lower() in model.known and current.get(k.name) is not None]
+    model = model_of(knobs, seen, metric.sign, size)
+    turnable = [k for k in knobs if k.name.lower() in model.told.known and current.get(k.name) is not None]
     stream = random.Random(seed)
     closed = {(name.lower(), str(value)) for name, value in barred}
     back = model.unproven(turnable, current, closed)
@@ -68,48 +68,58 @@ def propose(
     return best or filed(model.best(model.drawn(stream.getrandbits(32)), turnable, current, closed))
 
 
-class Model:
-    """Curves of all knobs, as normal values: `middle` (n,) and `precise` (n, n), the inverse of their covariance. Lower is better."""
+class Told:
+    """What measured changes tell of all curves, added up: `precise` (n, n) and `summed` (n,), to be grown by what ends next."""
 
-    def __init__(self, knobs: Sequence[Knob], trials: Sequence[Trial], sign: int, size: float) -> None:
-        numpy = arrays.numpy()
-
-        self.np: Any = numpy
-        self.space = _space(tuple(knobs))
-        self.known: set[str] = set()  # knobs that ended with a number at another value
-        self.first: dict[str, Any] = {}  # where each knob stood before anybody turned it
+    def __init__(
+        self, space: Space, trials: Sequence[Trial], sign: int, size: float, before: Told | None = None
+    ) -> None:
+        """before: of fewer trials, which are not added up again."""
+        np = arrays.numpy()
+        self.trials = {id(trial): trial for trial in trials}
+        self.known: set[str] = set(before.known) if before else set()  # knobs that ended with a number at another value
+        # where each knob stood before anybody turned it: a head moves only what some trial turned
+        self.first: dict[str, Any] = dict(before.first) if before else {}
         rows, effects, weights = [], [], []
         for trial in trials:
+            if before and id(trial) in before.trials:
+                continue
             for name, old, _ in trial.changes:
                 self.first.setdefault(name, old)
             effect, se = _measured(trial, sign, size)
-            row = self.space.row(trial.changes) if effect is not None else None
+            row = space.row(trial.changes) if effect is not None else None
             if trial.effect is not None:
                 self.known.update(name for name, _, _ in trial.changes)
             if row is not None:
                 rows.append(row)
                 effects.append(effect)
                 weights.append(1.0 / (se * se))
-        n = self.space.n
-        table = numpy.array(rows).reshape(-1, n)  # (trials, points): where to less where from
-        weighted = table.T * numpy.array(weights)
-        self.told, self.summed = weighted @ table, weighted @ numpy.array(effects)
-        self._fit(AMPLITUDE * size)
+        table = np.array(rows).reshape(-1, space.n)  # (trials, points): where to less where from
+        weighted = table.T * np.array(weights)
+        self.precise, self.summed = weighted @ table, weighted @ np.array(effects)
+        if before:
+            self.precise, self.summed = self.precise + before.precise, self.summed + before.summed
 
-    def _fit(self, least: float) -> None:
-        """A knob that showed more than is expected of one is given an amplitude to match: most do little, a few do much."""
-        np, space = self.np, self.space
-        amplitudes = np.full(len(space.knobs), least)
-        for _ in range(2):
-            self.precise = space.inverse / (amplitudes[space.owners] ** 2)[:, None] + self.told
-            self.middle = np.linalg.solve(self.precise, self.summed)
-            reach = np.maximum.reduceat(self.middle, space.firsts) - np.minimum.reduceat(self.middle, space.firsts)
-            amplitudes = np.maximum(least, 0.7 * reach)
+
+class Model:
+    """Curves of all knobs, as normal values: `middle` (n,) and `spread` (n, n), their covariance. Lower is better."""
+
+    def __init__(self, space: Space, told: Told, least: float) -> None:
+        """least: the amplitude of a knob that showed nothing more. One that did is given an amplitude to match: most do little,
+        a few do much."""
+        self.np: Any = arrays.numpy()
+        self.space, self.told = space, told
+        np = self.np
+        middle = np.linalg.solve(space.inverse / (least * least) + told.precise, told.summed)
+        reach = np.maximum.reduceat(middle, space.firsts) - np.minimum.reduceat(middle, space.firsts)
+        amplitudes = np.maximum(least, 0.7 * reach)
+        self.spread = np.linalg.inv(space.inverse / (amplitudes[space.owners] ** 2)[:, None] + told.precise)
+        self.middle = self.spread @ told.summed
 
     def drawn(self, seed: int) -> Any:
         """Curves as they may be: one draw."""
         luck = self.np.random.default_rng(seed).standard_normal(self.space.n)
-        return self.middle + self.np.linalg.solve(self.np.linalg.cholesky(self.precise).T, luck)
+        return self.middle + self.np.linalg.cholesky(self.spread) @ luck
 
     def best(
         self,
@@ -155,7 +165,7 @@ class Model:
         found: Blend = {}
         ways = []
         for knob in knobs:
-            old, now = self.first.get(knob.name.lower()), current[knob.name]
+            old, now = self.told.first.get(knob.name.lower()), current[knob.name]
             if old is None or knobs_.same(old, now) or (knob.name.lower(), str(old)) in closed:
                 continue
             if not knobs_.is_outside(knob, old):
@@ -178,7 +188,7 @@ class Model:
 
     def _errors(self, table: Any) -> Any:
         """(ways,) standard errors."""
-        return self.np.sqrt(self.np.maximum(0.0, (table * self.np.linalg.solve(self.precise, table.T).T).sum(axis=1)))
+        return self.np.sqrt(self.np.maximum(0.0, ((table @ self.spread) * table).sum(axis=1)))
 
     def expected(self, blend: Blend, current: Mapping[str, Value | None]) -> float:
         row = self.space.row(tuple((name.lower(), current[name], value) for name, value in blend.items()))
@@ -254,9 +264,21 @@ def _space(knobs: tuple[Knob, ...]) -> Space:
     return Space(knobs)
 
 
-@functools.lru_cache(maxsize=4)  # several seats ask of one record
-def _model(knobs: tuple[Knob, ...], trials: tuple[Trial, ...], sign: int, size: float) -> Model:
-    return Model(knobs, trials, sign, size)
+_last: dict[tuple[Space, int, float], Model] = {}  # of each, since several seats ask of one record, and it grows
+
+
+def model_of(knobs: Sequence[Knob], trials: Sequence[Trial], sign: int, size: float) -> Model:
+    """The model of these trials, all of which have ended; sign: -1 where a higher metric is better."""
+    space = _space(tuple(knobs))
+    last = _last.get((space, sign, size))
+    before = last.told if last and last.told.trials.keys() <= {id(trial) for trial in trials} else None
+    if last and before and len(before.trials) == len(trials):
+        return last
+    made = Model(space, Told(space, trials, sign, size, before), AMPLITUDE * size)
+    if len(_last) > 16:
+        _last.clear()
+    _last[space, sign, size] = made
+    return made
 
 
 def _measured(trial: Trial, sign: int, size: float) -> tuple[float | None, float]:
@@ -277,9 +299,5 @@ def _is_under_way(found: Blend, trials: Sequence[Trial]) -> bool:
 def _is_tried(found: Blend, trials: Sequence[Trial]) -> bool:
     """Whether the same settings were filed together before, or are under way."""
     wanted = {name.lower(): str(value) for name, value in found.items()}
-    return any(
-        len(t.changes) == len(wanted)
-        and t.outcome != "lost"
-        and all(wanted.get(n) == str(new) for n, _, new in t.changes)
-        for t in trials
-    )
+    as_long = [t.changes for t in trials if len(t.changes) == len(wanted) and t.outcome != "lost"]
+    return any(all(wanted.get(n) == str(new) for n, _, new in changes) for changes in as_long)

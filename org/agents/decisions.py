@@ -79,7 +79,8 @@ def worth(
 def waiting_keeps(program: Programs, trials: Sequence[Trial]) -> list[Trial]:
     """Tentative keeps of a program, or of several on one head, on that head, that no stack has taken yet; oldest first."""
     stacked = {member for trial in trials for member in trial.members}
-    mine = [t for t in trials if t.program in _named(program)]
+    programs = _named(program)
+    mine = [t for t in trials if t.program in programs]
     moves = [i for i, t in enumerate(mine) if t.is_stack and t.outcome == "win"]  # what came before was on another head
     since = mine[moves[-1] + 1 :] if moves else mine
     return [t for t in since if t.is_keep and not t.is_stack and t.experiment not in stacked]
@@ -88,9 +89,8 @@ def waiting_keeps(program: Programs, trials: Sequence[Trial]) -> list[Trial]:
 def half_waits(program: Programs, trials: Sequence[Trial]) -> Trial | None:
     """The last stack of several wins that failed on the program's present head while neither of its halves, or one of the
     two, was tried; a half that failed is dropped. The gate deals the halves: it is only asked again."""
-    stacks = [
-        t for t in trials if t.program in _named(program) and t.is_stack and not t.is_open and t.outcome != "lost"
-    ]
+    programs = _named(program)
+    stacks = [t for t in trials if t.is_stack and not t.is_open and t.outcome != "lost" and t.program in programs]
     moves = [i for i, t in enumerate(stacks) if t.outcome in ("win", "holds")]
     stacks = stacks[moves[-1] + 1 :] if moves else stacks
     for failed in reversed(stacks):

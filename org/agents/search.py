@@ -51,7 +51,7 @@ class Trial:
     def is_open(self) -> bool:
         return self.outcome is None
 
-    @property
+    @functools.cached_property
     def is_stack(self) -> bool:
         """Whether it measures again what the search found."""
         return bool(self.members) or self.stage == "verify"
@@ -229,31 +229,32 @@ def propose(
     movable = [k for k in mine if current.get(k.name) is not None]
     fresh = untouched(movable, current, trials, first)
     turn = offset % len(fresh) if fresh else 0
-    own, former = _by_knob(trials), former_heads(trials)
+    fresh = fresh[turn:] + fresh[:turn]
 
     def known(knobs: Sequence[Knob]) -> tuple[dict[str, list[Point]], dict[str, list[Any]]]:
+        own, former = _by_knob(trials), former_heads(trials)
         points = {k.name: landscape(k, current[k.name], own[k.name.lower()], metric) for k in knobs}
         seen = {k.name: closed(k, current[k.name], own[k.name.lower()], metric, former, points[k.name]) for k in knobs}
         for name, value in barred:
             seen.get(name, []).append(value)
         return points, seen
 
-    _, seen = known(fresh)
-    bold = [
-        (knob, value)
-        for knob in fresh[turn:] + fresh[:turn]
-        for value in knobs_.steps(knob, current[knob.name])
-        if _is_new(knob, value, seen[knob.name])
-    ]
+    def bold(knobs: Sequence[Knob]) -> Proposal | None:
+        seen = known(knobs)[1] if knobs else {}
+        for knob in knobs:
+            for value in knobs_.steps(knob, current[knob.name]):
+                if _is_new(knob, value, seen[knob.name]):
+                    return _proposal(knob, value, current, trials, metric, size)
+        return None
+
     wait = bool(everything) and random.Random(f"{seed}/choice").random() >= CHOICE_SHARE
-    for knob, value in bold:
-        if not (wait and knob.choices):
-            return _proposal(knob, value, current, trials, metric, size)
+    if found := bold([knob for knob in fresh if not (wait and knob.choices)]):
+        return found
     mixed = blend.propose(everything, current, trials, metric=metric, seed=seed, size=size, barred=barred)
     if mixed is not None:
         return _blended(*mixed, everything, current)
-    if bold:
-        return _proposal(*bold[0], current, trials, metric, size)
+    if found := bold(fresh):
+        return found
     points, seen = known(movable)
     asked = _ask(movable, current, points, random.Random(seed), seen, size)
     return _proposal(*asked, current, trials, metric, size) if asked else None

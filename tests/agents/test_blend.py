@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def record(count: int, seed: int = 1) -> list[Trial]:
 def test_effects_below_the_noise_of_a_run_are_found_with_few_runs() -> None:
     best, reached = -sum(abs(effect) / 2 for effect in TRUE.values()), []
     for seed in range(6):
-        model = blend.Model(KNOBS, record(60, seed), 1, 0.005)
+        model = blend.model_of(KNOBS, record(60, seed), 1, 0.005)
         reached.append(truth(model.best(model.middle, KNOBS, START, ())))
     assert sum(reached) / len(reached) < 0.6 * best, reached
 
@@ -54,7 +55,7 @@ def test_the_same_record_and_seed_give_the_same_blend_and_a_prediction_with_the_
     trials = record(40)
     first, again = (blend.propose(KNOBS, START, trials, metric=LOWER, seed=3, size=0.005) for _ in range(2))
     assert first == again and first is not None and first[1] < 0
-    up = [Trial(**{**vars(t), "effect": -t.effect}) for t in trials if t.effect is not None]
+    up = [replace(t, effect=-t.effect) for t in trials if t.effect is not None]
     higher = blend.propose(KNOBS, START, up, metric=Metric("score", "higher"), seed=3, size=0.005)
     assert higher is not None and higher == (first[0], pytest.approx(-first[1]))
 
@@ -88,12 +89,25 @@ def test_a_seat_turns_its_own_knobs_first_and_then_blends_all_that_it_may() -> N
     assert alone is None or alone.more == ()
 
 
+def test_a_model_that_grew_is_the_one_made_of_all_at_once() -> None:
+    trials = record(30)
+    for count in range(8, 31, 3):
+        grown = blend.model_of(KNOBS, trials[:count], 1, 0.005)
+    whole = blend.Model(grown.space, blend.Told(grown.space, trials[:count], 1, 0.005), blend.AMPLITUDE * 0.005)
+    assert grown.middle == pytest.approx(whole.middle) and grown.spread == pytest.approx(whole.spread)
+    assert (grown.told.known, grown.told.first) == (whole.told.known, whole.told.first)
+    changed = [replace(trials[0], effect=0.5), *trials[1:]]  # nothing is kept of what was said before
+    other = blend.model_of(KNOBS, changed, 1, 0.005)
+    again = blend.Model(grown.space, blend.Told(grown.space, changed, 1, 0.005), blend.AMPLITUDE * 0.005)
+    assert other.middle == pytest.approx(again.middle) and other.middle != pytest.approx(grown.middle)
+
+
 def test_what_came_along_and_was_never_shown_to_gain_goes_back() -> None:
     trials = record(60)
     held = {**START, "k1": 0.0, "k5": 0.9}  # k1 gains more that way, k5 does nothing
     clear = [trial(100 + n, {"k1": 0.0}, -0.02) for n in range(8)]
     idle = [trial(200 + n, {"k5": 0.9}, (-1) ** n * 0.001) for n in range(8)]
-    model = blend.Model(KNOBS, [*trials, *clear, *idle], 1, 0.005)
+    model = blend.model_of(KNOBS, [*trials, *clear, *idle], 1, 0.005)
     assert model.unproven(KNOBS, held, ()) == {"k5": 0.5}
     assert model.unproven(KNOBS, held, {("k5", "0.5")}) == {}, "what was refused is not filed again"
     found = [

@@ -11,7 +11,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ WIDEST = 480  # runs that an org of several devices is followed for, to see when
 STEPS = 60  # points of a curve
 SIZES = ((0.5, 1.0), (1.0, 2.0), (2.0, 4.0), (4.0, math.inf))  # true effects, in sigmas
 CONTROLS = ("no-op", "random", "greedy", "greedy+gate", "tpe", "adversary")
+ALL = "all"  # every org and every control
 SOLO = "solo"  # what speed is measured against
 TRICKS = 40  # of the adversary's world
 
@@ -88,14 +89,39 @@ def controls() -> list[Contestant]:
     ]
 
 
-def named(prompts: Path, names: Sequence[str], hash_of: Callable[[Home, str], str]) -> list[Contestant]:
-    """The orgs and controls of these names, each once, in their order; all there are when none is named. Raises BadInput."""
+def named(
+    prompts: Path, names: Sequence[str], hash_of: Callable[[Home, str], str], devices: int = 64
+) -> list[Contestant]:
+    """The orgs and controls of these names, each once, in their order; all there are for `all`, and when none is named.
+    NAME:N is one with so many seats that propose, on as many devices. Raises BadInput, also for more than `devices`."""
     known = {one.name: one for one in controls()}
-    folders = [name for name in names if name not in known]
-    if not names:
-        return [*rosters(prompts, (), hash_of), *known.values()]
-    known |= {one.name: one for one in rosters(prompts, folders, hash_of)} if folders else {}
-    return [known[name] for name in dict.fromkeys(names)]
+    plain = list(dict.fromkeys(name.partition(":")[0] for name in names or (ALL,)))
+    folders = [name for name in plain if name not in known and name != ALL]
+    everyone = {one.name: one for one in rosters(prompts, (), hash_of)} if ALL in plain else {}
+    everyone |= known | {one.name: one for one in (rosters(prompts, folders, hash_of) if folders else ())}
+    found: dict[str, Contestant] = {}
+    for name in names or (ALL,):
+        base, _, count = name.partition(":")
+        if name == ALL:
+            shown = {*everyone} - {*folders}
+            found |= {one: everyone[one] for one in everyone if one in shown}
+        elif not count and name == base:
+            found[name] = everyone[name]
+        elif base == ALL or not count.isdecimal() or not 1 <= int(count) <= devices:
+            raise BadInput(f"{name!r:.60}: NAME:N takes one org or control and a count of 1 to {devices} devices")
+        else:
+            found[f"{base}:{int(count)}"] = sized(everyone[base], int(count))
+    return list(found.values())
+
+
+def sized(one: Contestant, devices: int) -> Contestant:
+    """The same with as many devices, and with a seat that proposes for each, like those that it has."""
+    name, roster = f"{one.name}:{devices}", one.roster
+    if roster is not None:
+        role = roster.proposers[-1].rstrip("0123456789")
+        more = (f"{role}{n}" for n in range(len(roster.proposers) + 1, devices + 1))
+        roster = replace(roster, name=name, proposers=(*roster.proposers, *more)[:devices])
+    return replace(one, name=name, roster=roster, devices=devices)
 
 
 @dataclass(frozen=True)
@@ -123,7 +149,7 @@ class Play:
         devices = min(one.devices, self.devices)
         maker = self.maker(one, world)
         if one.roster is None:
-            return ungated(world, MARKS[-1] * run_s, maker, is_local=one.brain == "greedy")
+            return ungated(world, MARKS[-1] * run_s, maker, is_local=one.brain == "greedy", devices=devices)
         runs = WIDEST if devices > 1 else MARKS[-1]
         return Lab(world, one.roster, devices, runs * run_s, maker).run()
 
@@ -329,17 +355,19 @@ def missed(rows: Sequence[dict[str, Any]]) -> list[str]:
         found.append(
             f"{_met(greedy['claim_inflation'] > 1.2 * worst)}: greedy claims {greedy['claim_inflation']:.2f} x what is true"
         )
-    ours = known.get("chief-juniors")
-    if ours is None:
-        return found
-    for control, least in (("tpe", 0.9), ("random", 1.3)):
-        for gain in [f"gain_{mark}" for mark in MARKS if control in known]:
-            theirs = known[control][gain]
-            ratio = ours[gain] / theirs if theirs > 0 else math.inf
-            what = f"chief-juniors verifies {ratio:.2f} x what {control} truly gains in {gain[5:]} runs"
-            found.append(f"{_met(ratio >= least)}: {what}, at least {least:g}")
-    if SOLO in known:
-        wall = ours["wall_over_solo"]
+    for ours in [row for row in rows if row["org"].partition(":")[0] == "chief-juniors"]:
+        for theirs in rows:
+            least = {"tpe": 0.9, "random": 1.3}.get(theirs["org"].partition(":")[0])
+            is_plain = ":" not in ours["org"] + theirs["org"]
+            if least is None or not (is_plain or ours["devices"] == theirs["devices"]):
+                continue
+            for mark in MARKS:
+                gain = theirs[f"gain_{mark}"]
+                ratio = ours[f"gain_{mark}"] / gain if gain > 0 else math.inf
+                what = f"{ours['org']} verifies {ratio:.2f} x what {theirs['org']} truly gains in {mark} runs"
+                found.append(f"{_met(ratio >= least)}: {what}, at least {least:g}")
+    if SOLO in known and "chief-juniors" in known:
+        wall = known["chief-juniors"]["wall_over_solo"]
         said = "never" if wall is None else f"in {wall:.2f} of its wall time"
         is_fast = wall is not None and wall <= 0.2
         found.append(f"{_met(is_fast)}: chief-juniors comes where {SOLO} ends {said}, at most 0.2")

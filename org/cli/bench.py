@@ -82,7 +82,7 @@ def _t0(
     from org.team import roster
 
     prompts = INSTALLATION / "prompts"
-    everyone = t0.named(prompts, orgs, roster.org_hash)
+    everyone = t0.named(prompts, orgs, roster.org_hash, devices)
     found = t0.play(everyone, prompts, repeats, seed, devices, brain, told=counter(repeats))
     rows = t0.table(everyone, found, seed, devices)
     made_by = rows[0]["versions"]
@@ -130,7 +130,7 @@ def _t1(
     if not (code / "train.py").is_file():
         raise BadInput(f"{code} is no trainer: it has no train.py; name a folder like nanochat/")
     folder = made(out) if out else cache() / f"seed-{seed}"
-    everyone = t0.named(INSTALLATION / "prompts", orgs or t1.DEFAULT, roster.org_hash)
+    everyone = t0.named(INSTALLATION / "prompts", orgs or t1.DEFAULT, roster.org_hash, devices)
     setting = t1.Setting(INSTALLATION / "prompts", seed, brain, devices)
     tell(f"t1: runs are kept in {folder}; stop it when you like, the same command goes on")
     found, facts = t1.play(everyone, setting, folder, minutes, repeats, cores, code, told=tell)

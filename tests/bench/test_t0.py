@@ -115,6 +115,21 @@ def test_every_simulated_search_decides_as_the_judge(roster: Roster, devices: in
     assert len(lab.verdicts) > 20 and any(row["kind"] == "head" for row in lab.rows)
 
 
+def test_a_search_is_measured_against_the_head_it_was_filed_on_wherever_that_has_moved() -> None:
+    lab = Lab(world("moves"), SOLO, 1, 60 * surface.shipped().seconds({}), brains.Shipped)
+    lab._add(4, lab._bank())
+    one, two = (lab.world.changed(BASE, {"matrix_lr": value}) for value in (0.03, 0.05))
+    was = lab.line.noise
+    for tree in (BASE, one):
+        lab._note((tree, 1))
+    lab._move(one, {"experiment": "E0001", "members": [], "seeds": ()}, 0.0)
+    assert lab.line.noise is not was and lab.line.noise.base == one and was.base == BASE
+    lab._note((two, 1))
+    assert was.arms[two] == lab.line.noise.arms[two], "what still waits on the old head sees every run"
+    lab._move(BASE, {"experiment": "E0001", "removed": [], "seeds": ()}, 0.0)
+    assert lab.line.noise is was, "a head that comes back is the one it was"
+
+
 def test_an_org_that_does_not_try_and_one_that_only_cheats_gain_nothing() -> None:
     task = world("cheat", tricks=30)
     budget = 80 * task.surface.seconds({})
@@ -166,6 +181,61 @@ def test_the_roster_is_what_the_folder_says(tmp_path: Path) -> None:
     assert one.roster == Roster("mine", ("maker1", "maker2", "maker3"), True, 2) and one.devices == 3
     with pytest.raises(BadInput, match=r"no org 'mini'.*did you mean 'mine'"):
         t0.rosters(tmp_path / "prompts", ("mini",), lambda home, name: "")
+
+
+def test_a_name_with_a_count_is_that_org_or_control_on_so_many_devices() -> None:
+    def named(*names: str, devices: int = 64) -> list[t0.Contestant]:
+        return t0.named(ROOT / "prompts", names, lambda home, name: "", devices)
+
+    two, ten, tpe4, plain = named("chief-juniors:2", "chief-juniors:10", "tpe:4", "chief-juniors")
+    assert two.roster is not None and ten.roster is not None and plain.roster is not None
+    assert two.roster.proposers == plain.roster.proposers[:2] and two.devices == 2 and two.roster.has_chief
+    assert ten.roster.proposers == (*plain.roster.proposers, "junior9", "junior10")
+    assert (tpe4.name, tpe4.devices, tpe4.brain, tpe4.roster) == ("tpe:4", 4, "tpe", None)
+    everyone = named()
+    assert [one.name for one in named("all", "tpe:4")] == [*(one.name for one in everyone), "tpe:4"]
+    for wrong in ("all:2", "tpe:0", "tpe:9", "tpe:x", "tpe:"):
+        with pytest.raises(BadInput, match="1 to 8 devices"):
+            named(wrong, devices=8)
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+def test_a_control_on_several_devices_chooses_without_what_is_under_way(devices: int) -> None:
+    under_way = []
+
+    class Asks(brains.Random):
+        def ask(self, history: History) -> dict[str, Any]:  # type: ignore[override]
+            under_way.append(sum(trial.is_open for trial in history.trials))
+            return dict(super().ask(history) or {})
+
+    task = world("wide")
+    budget = 40 * task.surface.seconds({})
+    course = ungated(task, budget, Asks, is_local=False, devices=devices)
+    assert max(under_way) == devices - 1 and sum(n == devices - 1 for n in under_way) >= len(under_way) - devices
+    assert budget * 0.8 < course.busy_s <= budget == course.device_s
+    assert course.runs == len(under_way)  # the base's own run, and all but the last, which would end too late
+    assert [point.device_s for point in course.points] == sorted(point.device_s for point in course.points)
+
+
+def test_targets_are_read_off_the_plain_rows_and_off_rows_of_as_many_devices() -> None:
+    def row(org: str, devices: int, gain: float, kind: str = "org") -> dict[str, Any]:
+        marks = {f"gain_{mark}": gain for mark in t0.MARKS}
+        more = {"kind": kind, "gate": kind == "org", "claim_inflation": None, "wall_over_solo": None}
+        return {"org": org, "devices": devices, **marks, **more}
+
+    names = (
+        ("chief-juniors", 8, 0.2),
+        ("chief-juniors:1", 1, 0.3),
+        ("tpe", 1, 0.25),
+        ("tpe:8", 8, 0.21),
+        ("tpe:4", 4, 1),
+    )
+    said = t0.missed([row(name, devices, gain) for name, devices, gain in names])
+    assert [line.partition(" truly")[0] for line in said if line.endswith("0.9") and "in 100" in line] == [
+        "missed: chief-juniors verifies 0.80 x what tpe",
+        "met: chief-juniors verifies 0.95 x what tpe:8",
+        "met: chief-juniors:1 verifies 1.20 x what tpe",
+    ]
 
 
 # --- brains ------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class Trial:
     def is_open(self) -> bool:
         return self.outcome is None
 
-    @functools.cached_property
+    @property
     def is_stack(self) -> bool:
         """Whether it measures again what the search found."""
         return bool(self.members) or self.stage == "verify"

@@ -20,6 +20,7 @@ WHAT = ("t0", "t1", "breaker", "stats")
     "org bench t0",
     "org bench t0 --repeats 50 --brain my_brain.py --plot t0.png",
     "org bench t0 solo greedy --out results",
+    "org bench t0 all chief-juniors:1 tpe:8",
     "org bench t1 --minutes 25 --out results",
     "org bench breaker --worlds 5",
     "org bench stats --campaigns 100 --seed 2 --json",
@@ -49,7 +50,8 @@ WHAT = ("t0", "t1", "breaker", "stats")
 @click.option("--seed", type=Count(0, 999_999), default=1, help="Another number, other ideas and other luck.")
 @as_json
 def bench(what: str, orgs: tuple[str, ...], is_json: bool, **options: Any) -> None:
-    """t0: every shipped org and the controls on a task whose truth is known, in virtual time (docs/bench.md).
+    """t0: every shipped org and the controls on a task whose truth is known, in virtual time (docs/bench.md). Name some
+    (`all` is every one), or NAME:N for one on N devices.
     t1: greedy and gated orgs on the real trainer, minutes of every core; started again with the same --out it goes on.
     breaker: how many of 40 planted spurious wins a world `org refute` refutes, and how many of 40 true ones.
     stats: the evidence rule on simulated campaigns of nulls and planted effects."""

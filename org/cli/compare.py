@@ -52,7 +52,7 @@ def _played(names: tuple[str, ...], repeats: int, devices: int, seed: int) -> tu
     from org.team import roster
 
     prompts = INSTALLATION / "prompts"
-    everyone = t0.named(prompts, names, roster.org_hash)
+    everyone = t0.named(prompts, names, roster.org_hash, devices)
     found = t0.play(everyone, prompts, repeats, seed, devices, told=counter(repeats))
     rows = t0.table(everyone, found, seed, devices)
     return rows, t0.standings(rows)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
+ORGS = ["all", "chief-juniors:1", "tpe:8"]
 
 
 class Page(NamedTuple):
@@ -29,7 +30,7 @@ class Page(NamedTuple):
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     flags = argparse.ArgumentParser(description=__doc__)
-    flags.add_argument("orgs", nargs="*", help="default: all that there are, and the controls")
+    flags.add_argument("orgs", nargs="*", default=ORGS, help="default: %(default)s")
     flags.add_argument("--repeats", type=int, default=200)
     flags.add_argument("--seed", type=int, default=1)
     flags.add_argument("--t1", type=Path, metavar="DIR")

@@ -103,8 +103,7 @@ def named(
     for name in names or (ALL,):
         base, _, count = name.partition(":")
         if name == ALL:
-            shown = {*everyone} - {*folders}
-            found |= {one: everyone[one] for one in everyone if one in shown}
+            found |= everyone
         elif not count and name == base:
             found[name] = everyone[name]
         elif base == ALL or not count.isdecimal() or not 1 <= int(count) <= devices:

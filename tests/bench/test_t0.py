@@ -193,7 +193,8 @@ def test_a_name_with_a_count_is_that_org_or_control_on_so_many_devices() -> None
     assert ten.roster.proposers == (*plain.roster.proposers, "junior9", "junior10")
     assert (tpe4.name, tpe4.devices, tpe4.brain, tpe4.roster) == ("tpe:4", 4, "tpe", None)
     everyone = named()
-    assert [one.name for one in named("all", "tpe:4")] == [*(one.name for one in everyone), "tpe:4"]
+    more = ("tpe:4", "solo:2")
+    assert [one.name for one in named("all", *more, "solo")] == [*(one.name for one in everyone), *more]
     for wrong in ("all:2", "tpe:0", "tpe:9", "tpe:x", "tpe:"):
         with pytest.raises(BadInput, match="1 to 8 devices"):
             named(wrong, devices=8)

@@ -47,9 +47,9 @@ def propose(
 ) -> tuple[Blend, float] | None:
     """({knob: value}, predicted candidate - baseline) against where the knobs stand, nothing anybody tried from there; None
     while too little is known. Turns only knobs of which a run with another value has ended with a number."""
-    seen = [t for t in trials if t.outcome is not None and t.changes and not t.is_stack]
-    if len(knobs) < 2 or len(seen) < ENOUGH:
+    if not can(knobs, trials):
         return None
+    seen = _ended(trials)
     model = model_of(knobs, seen, metric.sign, size)
     turnable = [k for k in knobs if k.name.lower() in model.told.known and current.get(k.name) is not None]
     stream = random.Random(seed)
@@ -66,6 +66,15 @@ def propose(
     if best and _is_under_way(best[0], trials):
         best = None
     return best or filed(model.best(model.drawn(stream.getrandbits(32)), turnable, current, closed))
+
+
+def can(knobs: Sequence[Knob], trials: Sequence[Trial]) -> bool:
+    """Whether enough is known of these knobs to blend them."""
+    return len(knobs) > 1 and len(_ended(trials)) >= ENOUGH
+
+
+def _ended(trials: Sequence[Trial]) -> list[Trial]:
+    return [t for t in trials if t.outcome is not None and t.changes and not t.is_stack]
 
 
 class Told:

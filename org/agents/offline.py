@@ -133,15 +133,19 @@ class Junior(Brain):
             barred=self.barred,
             size=self.charter.margin or search.PRIOR,
             everything=[knob for knob in self.knobs.values() if knob.name not in self.left],
+            seat=self.name,
         )
         if chosen is not None:
             self._file(chosen)
             return
         self.is_dry = True  # until a letter, a head or a verdict changes what there is to try
+        if self.open:
+            self.events.become("waiting", f"for {', '.join(sorted(self.open))} before the next")
+            return
         self.intend("nothing left to try with my knobs; wait for another task")
         self.say("Everything sensible with my knobs was tried.", "ask")
-        self.events.become("waiting" if self.open else "idle", "nothing left to try")
-        if self.mine and not self.open and (chief := self.chief()):
+        self.events.become("idle", "nothing left to try")
+        if self.mine and (chief := self.chief()):
             self.calls.add("send", chief, "--json", "--kind", "report", "--", f"My knobs are dry. {self.report()}")
 
     def _try(self, wish: Wish) -> None:
@@ -247,9 +251,8 @@ class Junior(Brain):
         self.calls.add("seat", self.name, "--sync", "--json", done=done)
 
     def _stack_due(self) -> Decision | None:
-        return decisions.stack_due(
-            self._programs(), self.trials, [k.name for k in self.mine], is_idle=self.is_dry, declined=self.declined
-        )
+        is_idle, knobs = self.is_dry and not self.open, [knob.name for knob in self.mine]
+        return decisions.stack_due(self._programs(), self.trials, knobs, is_idle=is_idle, declined=self.declined)
 
     def _programs(self) -> tuple[str, ...]:
         """Mine first, and those that stand on its head."""

@@ -218,12 +218,14 @@ def propose(
     barred: Sequence[tuple[str, Any]] = (),
     size: float = PRIOR,
     everything: Sequence[Knob] = (),
+    seat: str = "",
 ) -> Proposal | None:
     """The next experiment for a seat that may turn `mine`, or None when everything sensible was tried.
 
     One knob to one value that differs from the current one and from everything tried by anyone from there. When each
     range of `mine` was moved once, a blend of `everything` that the seat may turn in one, as long as there is a new one;
-    choices nobody has made come in between, few at a time, since half of all runs would go to them. `offset` makes seats
+    choices nobody has made come in between, few at a time, since half of all runs would go to them. Nothing is blended for
+    `seat` while something of its own is under way: a blend rests on the whole record, that verdict too. `offset` makes seats
     that share knobs begin at different ones; `barred` are (knob, value) pairs that the gate refused.
     """
     movable = [k for k in mine if current.get(k.name) is not None]
@@ -250,6 +252,8 @@ def propose(
     wait = bool(everything) and random.Random(f"{seed}/choice").random() >= CHOICE_SHARE
     if found := bold([knob for knob in fresh if not (wait and knob.choices)]):
         return found
+    if blend.can(everything, trials) and any(trial.is_open and trial.seat == seat for trial in trials):
+        return None
     mixed = blend.propose(everything, current, trials, metric=metric, seed=seed, size=size, barred=barred)
     if mixed is not None:
         return _blended(*mixed, everything, current)

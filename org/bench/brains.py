@@ -81,6 +81,7 @@ class Shipped:
             offset=history.offset,
             size=history.size,
             everything=history.everything,
+            seat=history.seat,
         )
         return None if found is None else {knob.name: new for knob, _, new in found.turns}
 

@@ -55,12 +55,12 @@ class Lab:
         self.posts = self._posts()
         self.programs = tuple(dict.fromkeys(p.program for p in self.posts.values()))
         self.line = self._line(self.programs[0])
-        self.noises = {
-            BASE: self.line.noise
-        }  # head -> every run seen from there, while something is measured against it
+        self.noises = {BASE: self.line.noise}  # head -> every run seen from it, while something is measured against it
         self.brains: dict[str, Brain] = {seat: maker(f"{world.seed}/{world.luck}/{seat}") for seat in roster.proposers}
         self.offsets = {seat: 0 if roster.has_chief else n for n, seat in enumerate(roster.proposers)}
-        self.dry: set[str] = set()
+        self.dry: dict[
+            str, bool
+        ] = {}  # who files nothing until there is news -> whether they wait for nothing of their own
         self.asked: dict[str, int] = dict.fromkeys(roster.proposers, 0)
         self.moved_at: dict[str, int] = {}
         self.index: dict[str, int] = {}
@@ -180,7 +180,7 @@ class Lab:
                 if seat not in self.dry and filed <= min(_, self.rules.queue_ahead):
                     self._ask(seat)
         wanted = len({run for job in self.jobs for run in job.wants if run not in self.started})
-        is_idle = running + wanted < self.devices if self.roster.has_chief else bool(self.dry)
+        is_idle = running + wanted < self.devices if self.roster.has_chief else any(self.dry.values())
         line, state = self.line, (self.news, is_idle, self.line.declined)
         if state != self.undue:
             knobs = list(dict.fromkeys(name for post in self.posts.values() for name in post.knobs))
@@ -203,7 +203,7 @@ class Lab:
         old = self.posts[move.subject].program
         self.moved_at[old] = sum(t.program == old and not t.is_open and not t.is_stack for t in self.trials)
         self.posts[move.subject] = decisions.moved(posts, move.subject, move.program, self.trials)
-        self.dry.discard(move.subject)
+        self.dry.pop(move.subject, None)
 
     def _ask(self, seat: str) -> None:
         post, line = self.posts[seat], self.line
@@ -222,7 +222,7 @@ class Lab:
         )
         tree = self.world.changed(line.head, changes or {})
         if not changes or tree == line.head:
-            self.dry.add(seat)  # until a verdict or a head changes what there is to try
+            self.dry[seat] = not any(job.seat == seat for job in self.jobs)
             return
         self._add(NEW, self._search(seat, post.program, dict(changes), tree), seat)
 

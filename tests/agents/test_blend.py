@@ -89,6 +89,18 @@ def test_a_seat_turns_its_own_knobs_first_and_then_blends_all_that_it_may() -> N
     assert alone is None or alone.more == ()
 
 
+def test_nothing_is_blended_for_a_seat_while_something_of_its_own_is_under_way() -> None:
+    trials = [*record(40), replace(trial(50, {"k3": 0.9}, None), outcome=None)]
+    fresh, stands = Knob("new", "train.py", "main", low=0.0, high=1.0), {**START, "new": 0.5}
+
+    def asked(seat: str, knob: Knob) -> search.Proposal | None:
+        return search.propose([knob], stands, trials, metric=LOWER, seed=1, everything=KNOBS, seat=seat)
+
+    other, alone = asked("other", KNOBS[0]), asked("me", fresh)
+    assert other is not None and other.more and asked("me", KNOBS[0]) is None
+    assert alone is not None and alone.knob is fresh and alone.more == (), "one change alone may wait behind it"
+
+
 def test_a_model_that_grew_is_the_one_made_of_all_at_once() -> None:
     trials = record(30)
     for count in range(8, 31, 3):

@@ -29,6 +29,9 @@ SHOWN = 1.0  # standard errors by which a setting that is held must gain, not to
 BEST_SHARE = 0.7  # of the blends: the best known one, when nobody has tried it; else a draw
 ALIKE = 0.5  # share of settings by which two blends are one: while one is under way the other is a draw
 ENOUGH = 6  # measured changes before the first blend
+FINEST = (
+    1000.0  # of a size of effect: a metric that hardly varies is trusted no further, or matrices lose their last digits
+)
 CRASH = 10.0  # sizes of effect that a crash counts as a loss of, so that its settings are drawn less
 
 Blend = dict[str, Value]
@@ -295,7 +298,7 @@ def _measured(trial: Trial, sign: int, size: float) -> tuple[float | None, float
         return CRASH * size, CRASH * size / 2
     if trial.effect is None or not trial.se:
         return None, 1.0
-    return sign * trial.effect, trial.se
+    return sign * trial.effect, max(trial.se, size / FINEST)
 
 
 def _is_under_way(found: Blend, trials: Sequence[Trial]) -> bool:

@@ -114,6 +114,13 @@ def test_a_model_that_grew_is_the_one_made_of_all_at_once() -> None:
     assert other.middle == pytest.approx(again.middle) and other.middle != pytest.approx(grown.middle)
 
 
+@pytest.mark.parametrize("se", [1e-4, 1e-8, 1e-17])
+def test_a_metric_that_hardly_varies_is_blended_too(se: float) -> None:
+    trials = [replace(trial, se=se) for trial in record(60)]
+    for seed in range(10):
+        assert blend.propose(KNOBS, START, trials, metric=LOWER, seed=seed, size=0.005) is not None
+
+
 def test_what_came_along_and_was_never_shown_to_gain_goes_back() -> None:
     trials = record(60)
     held = {**START, "k1": 0.0, "k5": 0.9}  # k1 gains more that way, k5 does nothing

@@ -29,9 +29,7 @@ SHOWN = 1.0  # standard errors by which a setting that is held must gain, not to
 BEST_SHARE = 0.7  # of the blends: the best known one, when nobody has tried it; else a draw
 ALIKE = 0.5  # share of settings by which two blends are one: while one is under way the other is a draw
 ENOUGH = 6  # measured changes before the first blend
-FINEST = (
-    1000.0  # of a size of effect: a metric that hardly varies is trusted no further, or matrices lose their last digits
-)
+FINEST = 1000.0  # parts of a size of effect: no error is believed to be smaller, or matrices lose their last digits
 CRASH = 10.0  # sizes of effect that a crash counts as a loss of, so that its settings are drawn less
 
 Blend = dict[str, Value]

@@ -22,9 +22,7 @@ from org.records import Knob, Metric
 
 PRIOR = 0.005  # the size of effect expected of a knob nobody has turned yet
 CURIOSITY = 4.0  # sizes of effect hoped for at a value a whole span away from anything measured
-CHOICE_SHARE = (
-    0.1  # of the asks when there is something to blend: those at which a choice nobody has made is tried alone
-)
+CHOICE_SHARE = 0.1  # of the asks when there is something to blend: a choice nobody has made is tried alone
 APART = 0.05  # of a knob's span: closer than this, two values differ by less than the noise
 
 

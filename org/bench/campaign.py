@@ -266,7 +266,7 @@ class Campaign:
         self.tally.claimed += self.reported - reported  # lower is better
         self.tally.moved += self.world.gain(tree) - self.world.gain(self.head)
         self.reported, self.head, self.head_commit = reported, tree, commit
-        self.noise.rebase(tree)
+        self.noise = self.noise.seen_from(tree)
 
     def settle(self, owing: stack.Owing) -> None:
         """One credit, or one member taken out, of a head that owes."""

@@ -79,7 +79,6 @@ class Job:
     steps: Steps
     wants: list[Run] = field(default_factory=list)
     seat: str = ""
-    head: Tree = BASE  # when it was filed
     is_owed: bool = False  # credits: behind all else, until a win waits for a head whose members have theirs
 
 

@@ -6,6 +6,7 @@ decisions against `judge.next_step` on random histories, and `Campaign(check=Tru
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Hashable, Sequence
 
 from org.evidence import stats
@@ -24,12 +25,6 @@ class Tally:
         self.same = 0.0  # sum over arms of the overlap with themselves
         self.all = 0.0  # the same over all ordered pairs of arms
         self._known: dict[tuple[Seeds, Seeds], float] = {}
-
-    def copy(self) -> Tally:
-        other = Tally()
-        other.kinds, other.raw, other.same, other.all = dict(self.kinds), self.raw, self.same, self.all
-        other._known = self._known
-        return other
 
     def add(self, seeds: Seeds, sign: int = 1) -> None:
         """Count an arm on these seeds, or take one out again with sign -1."""
@@ -58,52 +53,63 @@ class Tally:
         return self._known[key]
 
 
-class Noise:
-    """Every run of a campaign on the split that search sees, and the noise estimates they give against one baseline."""
+class Runs:
+    """Every run of a campaign on the split that search sees, whatever it is compared with."""
 
-    def __init__(self, base: Tree) -> None:
+    def __init__(self) -> None:
         self.arms: dict[Tree, dict[int, float]] = {}
-        self._squares: dict[Tree, float] = {}
-        self._tally = Tally()
-        self._total = 0.0
-        self.rebase(base)
+        self.squares: dict[Tree, float] = {}
+        self.tally = Tally()
+        self.total = 0.0
+        self.views: weakref.WeakSet[Noise] = (
+            weakref.WeakSet()
+        )  # told of every run as long as somebody looks through them
 
-    def rebase(self, base: Tree) -> None:
-        """Compare with another tree from here on."""
-        self.base = base
+    def add(self, tree: Tree, seed: int, value: float) -> None:
+        arm = self.arms.setdefault(tree, {})
+        arm[seed] = value
+        if len(arm) >= 2:
+            if tree in self.squares:
+                self.tally.add(frozenset(arm.keys() - {seed}), -1)
+                self.total -= self.squares[tree]
+            self.squares[tree] = stats.squares(list(arm.values()))
+            self.total += self.squares[tree]
+            self.tally.add(frozenset(arm))
+        for view in self.views:
+            view.told(tree, seed)
+
+
+class Noise:
+    """The runs as seen from one baseline, and the noise estimates that they give there."""
+
+    def __init__(self, base: Tree, runs: Runs | None = None) -> None:
+        self.base, self.runs = base, runs or Runs()
+        self.arms = self.runs.arms
         self._pairs: dict[Tree, tuple[float, float, float, Seeds]] = {}
         self._sums = [0.0, 0.0, 0.0]
         self._pair_tally = Tally()
         for tree in self.arms:
             self._pair(tree)
         self._forget()
+        self.runs.views.add(self)
 
     def seen_from(self, base: Tree) -> Noise:
-        """The same runs, compared with another tree."""
-        other = Noise(base)
-        other.arms = {tree: dict(arm) for tree, arm in self.arms.items()}
-        other._squares, other._total, other._tally = dict(self._squares), self._total, self._tally.copy()
-        other.rebase(base)
-        return other
+        """The same runs, these and those to come, from another baseline. This one goes on, too."""
+        return Noise(base, self.runs)
 
     def add(self, tree: Tree, seed: int, value: float) -> None:
-        arm = self.arms.setdefault(tree, {})
-        arm[seed] = value
-        if len(arm) < 2 and tree != self.base:
-            return
-        if len(arm) >= 2:
-            if tree in self._squares:
-                self._tally.add(frozenset(arm.keys() - {seed}), -1)
-                self._total -= self._squares[tree]
-            self._squares[tree] = stats.squares(list(arm.values()))
-            self._total += self._squares[tree]
-            self._tally.add(frozenset(arm))
+        self.runs.add(tree, seed, value)
+
+    def told(self, tree: Tree, seed: int) -> None:
+        """That this run was added."""
         if tree == self.base:
             for other in self.arms:
                 if seed in self.arms[other]:
                     self._pair(other)
-        else:
+        elif len(self.arms[tree]) >= 2:
             self._pair(tree)
+        else:
+            return
         self._forget()
 
     def _pair(self, tree: Tree) -> None:
@@ -146,7 +152,7 @@ class Noise:
     def sigma(self) -> stats.Sigma:
         if self._sigma is None:
             rho = 1.0 if self.paired.rho is None else max(0.0, self.paired.rho)
-            self._sigma = stats.sigma_from(self._total, self._tally.raw, self._tally.df(rho))
+            self._sigma = stats.sigma_from(self.runs.total, self.runs.tally.raw, self.runs.tally.df(rho))
         return self._sigma
 
     def look(self, tree: Tree, seeds: Sequence[int], sign: int = 1) -> stats.Effect:

@@ -55,12 +55,9 @@ class Lab:
         self.posts = self._posts()
         self.programs = tuple(dict.fromkeys(p.program for p in self.posts.values()))
         self.line = self._line(self.programs[0])
-        self.noises = {BASE: self.line.noise}  # head -> every run seen from it, while something is measured against it
         self.brains: dict[str, Brain] = {seat: maker(f"{world.seed}/{world.luck}/{seat}") for seat in roster.proposers}
         self.offsets = {seat: 0 if roster.has_chief else n for n, seat in enumerate(roster.proposers)}
-        self.dry: dict[
-            str, bool
-        ] = {}  # who files nothing until there is news -> whether they wait for nothing of their own
+        self.dry: set[str] = set()  # who files nothing until there is news
         self.asked: dict[str, int] = dict.fromkeys(roster.proposers, 0)
         self.moved_at: dict[str, int] = {}
         self.index: dict[str, int] = {}
@@ -96,7 +93,7 @@ class Lab:
     # --- the dispatcher
 
     def _add(self, rank: int, steps: Steps, seat: str = "", is_owed: bool = False) -> None:
-        job = Job(rank, next(self.place), steps, seat=seat, is_owed=is_owed, head=self.line.head)
+        job = Job(rank, next(self.place), steps, seat=seat, is_owed=is_owed)
         if self._resume(job):
             self.jobs.append(job)
 
@@ -135,8 +132,7 @@ class Lab:
         self.ended.add(run)
         value = None if self.world.is_caught(tree) else self.world.run(tree, seed)
         if value is not None:
-            for noise in self.noises.values():
-                noise.add(tree, seed, value)
+            self.line.noise.add(tree, seed, value)
 
     def _record(self, run: Run, stage: str) -> None:
         """The line that the run leaves for the judge."""
@@ -180,7 +176,7 @@ class Lab:
                 if seat not in self.dry and filed <= min(_, self.rules.queue_ahead):
                     self._ask(seat)
         wanted = len({run for job in self.jobs for run in job.wants if run not in self.started})
-        is_idle = running + wanted < self.devices if self.roster.has_chief else any(self.dry.values())
+        is_idle = running + wanted < self.devices if self.roster.has_chief else any(map(self._is_free, self.dry))
         line, state = self.line, (self.news, is_idle, self.line.declined)
         if state != self.undue:
             knobs = list(dict.fromkeys(name for post in self.posts.values() for name in post.knobs))
@@ -195,6 +191,9 @@ class Lab:
         for job in owed:
             job.rank = rank
 
+    def _is_free(self, seat: str) -> bool:
+        return not any(job.seat == seat for job in self.jobs)
+
     def _move_one(self) -> None:
         posts = list(self.posts.values())
         if (move := decisions.move_due(posts, self.trials, self.moved_at)) is None:
@@ -203,7 +202,7 @@ class Lab:
         old = self.posts[move.subject].program
         self.moved_at[old] = sum(t.program == old and not t.is_open and not t.is_stack for t in self.trials)
         self.posts[move.subject] = decisions.moved(posts, move.subject, move.program, self.trials)
-        self.dry.pop(move.subject, None)
+        self.dry.discard(move.subject)
 
     def _ask(self, seat: str) -> None:
         post, line = self.posts[seat], self.line
@@ -222,7 +221,7 @@ class Lab:
         )
         tree = self.world.changed(line.head, changes or {})
         if not changes or tree == line.head:
-            self.dry[seat] = not any(job.seat == seat for job in self.jobs)
+            self.dry.add(seat)
             return
         self._add(NEW, self._search(seat, post.program, dict(changes), tree), seat)
 
@@ -247,11 +246,8 @@ class Lab:
         self.index[name] = len(self.trials)
         turned = tuple((knob.name.lower(), knob.old, knob.new) for knob in knobs)
         self.trials.append(Trial(name, slug, seat, turned))
-        outcome, found, noise = (
-            "null",
-            None,
-            line.noise,
-        )  # of the head it is filed on, wherever that has moved meanwhile
+        outcome, found = "null", None
+        noise = line.noise  # of the head it is filed on, wherever that moves meanwhile
         bank = [(head, seed) for seed in line.seeds if (head, seed) in self.started or head == BASE]
         for count in range(1, self.rules.tentative_runs + 1):
             yield [*bank, *((tree, seed) for seed in seeds[:count])]
@@ -395,9 +391,7 @@ class Lab:
         commit, was = self._name(tree), line.commit
         self.rows.append({"kind": "head", "program": line.slug, "commit": commit, "tree": commit, "was": was, **row})
         line.head, line.commit, line.reported = tree, commit, reported
-        line.noise = self.noises.setdefault(tree, line.noise.seen_from(tree))  # it may come back to a head it was on
-        on = {job.head for job in self.jobs}
-        self.noises = {head: noise for head, noise in self.noises.items() if head in on or head == tree}
+        line.noise = line.noise.seen_from(tree)
         line.seeds = tuple(sorted(line.noise.arms.get(tree, {}))) or line.seeds
         line.declined = ()
         self.news += 1

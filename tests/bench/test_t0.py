@@ -25,6 +25,7 @@ from org.bench.world import BASE, CATCHES, TRICK_SIGMAS, World
 from org.cli.bench import bench
 from org.cli.compare import compare
 from org.errors import BadInput
+from org.evidence import stats
 from org.home import Home
 from org.records import Knob
 
@@ -116,18 +117,22 @@ def test_every_simulated_search_decides_as_the_judge(roster: Roster, devices: in
 
 
 def test_a_search_is_measured_against_the_head_it_was_filed_on_wherever_that_has_moved() -> None:
-    lab = Lab(world("moves"), SOLO, 1, 60 * surface.shipped().seconds({}), brains.Shipped)
-    lab._add(4, lab._bank())
-    one, two = (lab.world.changed(BASE, {"matrix_lr": value}) for value in (0.03, 0.05))
-    was = lab.line.noise
-    for tree in (BASE, one):
-        lab._note((tree, 1))
-    lab._move(one, {"experiment": "E0001", "members": [], "seeds": ()}, 0.0)
-    assert lab.line.noise is not was and lab.line.noise.base == one and was.base == BASE
-    lab._note((two, 1))
-    assert was.arms[two] == lab.line.noise.arms[two], "what still waits on the old head sees every run"
-    lab._move(BASE, {"experiment": "E0001", "removed": [], "seeds": ()}, 0.0)
-    assert lab.line.noise is was, "a head that comes back is the one it was"
+    """Every search of a campaign whose head moves, held against its own arms: many end on another head than they began."""
+    moved = []
+
+    class Looks(Lab):
+        def _judged(self, contract: Any, outcome: str, found: Any, changes: Any) -> None:
+            if found is not None:
+                arms = self.line.noise.arms
+                old, new = arms[self.trees[contract.baseline_commit]], arms[self.trees[contract.tree]]
+                own = {seed: new[seed] for seed in contract.seeds[: found.n]}
+                against = {seed: old[seed] for seed in own} if found.paired else old
+                assert found.effect == pytest.approx(stats.mean(own.values()) - stats.mean(against.values()))
+                moved.append(contract.baseline_commit != self.line.commit)
+            super()._judged(contract, outcome, found, changes)
+
+    Looks(world("moves"), CHIEF, 4, 200 * surface.shipped().seconds({}), brains.Shipped).run()
+    assert 3 < sum(moved) < len(moved)
 
 
 def test_an_org_that_does_not_try_and_one_that_only_cheats_gain_nothing() -> None:

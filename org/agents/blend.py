@@ -48,9 +48,9 @@ def propose(
 ) -> tuple[Blend, float] | None:
     """({knob: value}, predicted candidate - baseline) against where the knobs stand, nothing anybody tried from there; None
     while too little is known. Turns only knobs of which a run with another value has ended with a number."""
-    if not can(knobs, trials):
+    seen = ended(knobs, trials)
+    if not seen:
         return None
-    seen = _ended(trials)
     model = model_of(knobs, seen, metric.sign, size)
     turnable = [k for k in knobs if k.name.lower() in model.told.known and current.get(k.name) is not None]
     stream = random.Random(seed)
@@ -69,23 +69,21 @@ def propose(
     return best or filed(model.best(model.drawn(stream.getrandbits(32)), turnable, current, closed))
 
 
-def can(knobs: Sequence[Knob], trials: Sequence[Trial]) -> bool:
-    """Whether enough is known of these knobs to blend them."""
-    return len(knobs) > 1 and len(_ended(trials)) >= ENOUGH
-
-
-def _ended(trials: Sequence[Trial]) -> list[Trial]:
-    return [t for t in trials if t.outcome is not None and t.changes and not t.is_stack]
+def ended(knobs: Sequence[Knob], trials: Sequence[Trial]) -> list[Trial]:
+    """The changes whose verdicts a blend of these knobs rests on; none while there are too few for one."""
+    found = [t for t in trials if t.outcome is not None and t.changes and not t.is_stack]
+    return found if len(knobs) > 1 and len(found) >= ENOUGH else []
 
 
 class Told:
     """What measured changes tell of all curves, added up: `precise` (n, n) and `summed` (n,), to be grown by what ends next."""
 
     def __init__(
-        self, space: Space, trials: Sequence[Trial], sign: int, size: float, before: Told | None = None
+        self, space: Space, sign: int, size: float, trials: Sequence[Trial], before: Told | None = None
     ) -> None:
         """before: of fewer trials, which are not added up again."""
         np = arrays.numpy()
+        self.of = space, sign, size
         self.trials = {id(trial): trial for trial in trials}
         self.known: set[str] = set(before.known) if before else set()  # knobs that ended with a number at another value
         # where each knob stood before anybody turned it: a head moves only what some trial turned
@@ -114,12 +112,11 @@ class Told:
 class Model:
     """Curves of all knobs, as normal values: `middle` (n,) and `spread` (n, n), their covariance. Lower is better."""
 
-    def __init__(self, space: Space, told: Told, least: float) -> None:
-        """least: the amplitude of a knob that showed nothing more. One that did is given an amplitude to match: most do little,
-        a few do much."""
-        self.np: Any = arrays.numpy()
-        self.space, self.told = space, told
-        np = self.np
+    def __init__(self, told: Told) -> None:
+        """A knob that showed more than is expected of one is given an amplitude to match: most do little, a few do much."""
+        np = self.np = arrays.numpy()
+        self.told, (space, _, size) = told, told.of
+        self.space, least = space, AMPLITUDE * size
         middle = np.linalg.solve(space.inverse / (least * least) + told.precise, told.summed)
         reach = np.maximum.reduceat(middle, space.firsts) - np.minimum.reduceat(middle, space.firsts)
         amplitudes = np.maximum(least, 0.7 * reach)
@@ -274,21 +271,20 @@ def _space(knobs: tuple[Knob, ...]) -> Space:
     return Space(knobs)
 
 
-_last: dict[tuple[Space, int, float], Model] = {}  # of each, since several seats ask of one record, and it grows
+_last: Model | None = None  # several seats ask of one record, which grows
 
 
 def model_of(knobs: Sequence[Knob], trials: Sequence[Trial], sign: int, size: float) -> Model:
-    """The model of these trials, all of which have ended; sign: -1 where a higher metric is better."""
-    space = _space(tuple(knobs))
-    last = _last.get((space, sign, size))
-    before = last.told if last and last.told.trials.keys() <= {id(trial) for trial in trials} else None
-    if last and before and len(before.trials) == len(trials):
-        return last
-    made = Model(space, Told(space, trials, sign, size, before), AMPLITUDE * size)
-    if len(_last) > 16:
-        _last.clear()
-    _last[space, sign, size] = made
-    return made
+    """The model of these trials, all of which have ended; sign: -1 where a higher metric is better. The same, but for rounding,
+    whatever was asked before."""
+    global _last
+    of = (_space(tuple(knobs)), sign, size)
+    before = _last.told if _last and _last.told.of == of else None
+    if before and not before.trials.keys() <= {id(trial) for trial in trials}:
+        before = None
+    if _last is None or before is None or len(before.trials) < len(trials):
+        _last = Model(Told(*of, trials, before))
+    return _last
 
 
 def _measured(trial: Trial, sign: int, size: float) -> tuple[float | None, float]:

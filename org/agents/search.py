@@ -250,7 +250,7 @@ def propose(
     wait = bool(everything) and random.Random(f"{seed}/choice").random() >= CHOICE_SHARE
     if found := bold([knob for knob in fresh if not (wait and knob.choices)]):
         return found
-    if blend.can(everything, trials) and any(trial.is_open and trial.seat == seat for trial in trials):
+    if any(trial.is_open and trial.seat == seat for trial in trials) and blend.ended(everything, trials):
         return None
     mixed = blend.propose(everything, current, trials, metric=metric, seed=seed, size=size, barred=barred)
     if mixed is not None:

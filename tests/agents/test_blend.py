@@ -105,12 +105,12 @@ def test_a_model_that_grew_is_the_one_made_of_all_at_once() -> None:
     trials = record(30)
     for count in range(8, 31, 3):
         grown = blend.model_of(KNOBS, trials[:count], 1, 0.005)
-    whole = blend.Model(grown.space, blend.Told(grown.space, trials[:count], 1, 0.005), blend.AMPLITUDE * 0.005)
+    whole = blend.Model(blend.Told(grown.space, 1, 0.005, trials[:count]))
     assert grown.middle == pytest.approx(whole.middle) and grown.spread == pytest.approx(whole.spread)
     assert (grown.told.known, grown.told.first) == (whole.told.known, whole.told.first)
     changed = [replace(trials[0], effect=0.5), *trials[1:]]  # nothing is kept of what was said before
     other = blend.model_of(KNOBS, changed, 1, 0.005)
-    again = blend.Model(grown.space, blend.Told(grown.space, changed, 1, 0.005), blend.AMPLITUDE * 0.005)
+    again = blend.Model(blend.Told(grown.space, 1, 0.005, changed))
     assert other.middle == pytest.approx(again.middle) and other.middle != pytest.approx(grown.middle)
 
 

@@ -94,22 +94,21 @@ def named(
 ) -> list[Contestant]:
     """The orgs and controls of these names, each once, in their order; all there are for `all`, and when none is named.
     NAME:N is one with so many seats that propose, on as many devices. Raises BadInput, also for more than `devices`."""
+    wanted = [name.partition(":") for name in names or (ALL,)]
     known = {one.name: one for one in controls()}
-    plain = list(dict.fromkeys(name.partition(":")[0] for name in names or (ALL,)))
-    folders = [name for name in plain if name not in known and name != ALL]
-    everyone = {one.name: one for one in rosters(prompts, (), hash_of)} if ALL in plain else {}
-    everyone |= known | {one.name: one for one in (rosters(prompts, folders, hash_of) if folders else ())}
+    folders = {base for base, _, _ in wanted} - {*known, ALL}
+    orgs = rosters(prompts, sorted(folders), hash_of) if folders else []  # says which of them is none
+    if any(base == ALL for base, _, _ in wanted):
+        orgs = rosters(prompts, (), hash_of)
+    known = {one.name: one for one in orgs} | known
     found: dict[str, Contestant] = {}
-    for name in names or (ALL,):
-        base, _, count = name.partition(":")
-        if name == ALL:
-            found |= everyone
-        elif not count and name == base:
-            found[name] = everyone[name]
+    for base, colon, count in wanted:
+        if not colon:
+            found |= known if base == ALL else {base: known[base]}
         elif base == ALL or not count.isdecimal() or not 1 <= int(count) <= devices:
-            raise BadInput(f"{name!r:.60}: NAME:N takes one org or control and a count of 1 to {devices} devices")
+            raise BadInput(f"{f'{base}:{count}'!r:.60}: NAME:N takes one org or control and 1 to {devices} devices")
         else:
-            found[f"{base}:{int(count)}"] = sized(everyone[base], int(count))
+            found[f"{base}:{int(count)}"] = sized(known[base], int(count))
     return list(found.values())
 
 

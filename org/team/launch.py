@@ -255,6 +255,7 @@ def _wait_ready(home: Home, names: list[str], say: Say) -> None:
         return
     with Watcher(home.seats) as watcher:
         limit_s = max(_ready_s(home, name) for name in names)
+        server = process.identity(panes.server_of(home).listener() or 0)
         end = time.monotonic() + limit_s
         said = 0
         while True:
@@ -264,7 +265,7 @@ def _wait_ready(home: Home, names: list[str], say: Say) -> None:
             if len(names) - len(missing) > said:
                 said = len(names) - len(missing)
                 say(f"{said} of {len(names)} seats are ready")
-            if panes.server_of(home).listener() is None:
+            if server is None or not process.is_alive(server):
                 raise OrgError("the tmux server ended while the seats came up; `org launch` again starts it anew")
             if time.monotonic() > end:
                 missing = not_ready(home, names, is_last=True)

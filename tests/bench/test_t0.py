@@ -201,7 +201,7 @@ def test_a_name_with_a_count_is_that_org_or_control_on_so_many_devices() -> None
     more = ("tpe:4", "solo:2")
     assert [one.name for one in named("all", *more, "solo")] == [*(one.name for one in everyone), *more]
     for wrong in ("all:2", "tpe:0", "tpe:9", "tpe:x", "tpe:"):
-        with pytest.raises(BadInput, match="1 to 8 devices"):
+        with pytest.raises(BadInput, match="takes one org or control and 1 to 8 devices"):
             named(wrong, devices=8)
 
 

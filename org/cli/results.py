@@ -65,10 +65,13 @@ def text(book: Any, shown: list[dict[str, Any]], scale: str) -> str:
 
 def _summary(book: Any) -> str:
     from org.lab.tally import tally
+    from org.words import counted
 
     told = tally(book)
     parts = [f"{told.runs} runs", f"{told.verdicts} verdicts", f"{told.wins} wins of which {told.verified} verified"]
     parts += [f"{told.controls} kept under a control"] if told.controls else []
+    # a stack is no win of its own, and its members are tentative until their removal is measured: the table shows it verified
+    parts += [f"{counted(told.verifications, 'verification')}, {told.passed} passed"] if told.verifications else []
     parts += [f"{told.credited} members of stacks credited"] if told.credited else []
     parts += [f"{told.retracted} retracted"] if told.retracted else []
     return ", ".join(parts)

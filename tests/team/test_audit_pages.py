@@ -222,3 +222,6 @@ def test_a_control_is_no_win_of_the_search() -> None:
     assert "2 wins (1 verified, 1 tentative); 1 held (no-worse shown); 1 kept under a control" in shown["standup"]
     assert "best effect **-0.0712" in shown["standup"]
     assert "2 wins of which 1 verified, 1 kept under a control" in shown["results"]
+    assert re.search(r", (\d) verifications?, \1 passed", shown["results"]), (
+        "a stack stands in the table, and is no win"
+    )

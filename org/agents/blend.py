@@ -1,6 +1,7 @@
-"""Several knobs turned in one experiment: what the whole record says of each knob, and settings drawn where it promises most.
+"""Several knobs turned in one experiment: what the whole record says of each knob and each two, and settings drawn where it
+promises most.
 
-    every measured change -> one additive model (a curve a knob, with its uncertainty) -> a blend: draw curves, take their best
+    every measured change -> one model (a curve a knob, a product for each two) -> a blend: draw one as it may be, take its best
 
 A run that turns ten knobs says something of all ten: beside one change an experiment this tells small effects apart with
 a tenth of the runs. What a blend is worth the gate measures as of any other change. Pure; knows no files and no clock.
@@ -8,12 +9,13 @@ a tenth of the runs. What a blend is worth the gate measures as of any other cha
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
-from org.agents import arrays
+from org.agents import arrays, curves
 from org.agents import knobs as knobs_
 from org.agents.knobs import Value
 from org.records import Knob, Metric
@@ -21,19 +23,18 @@ from org.records import Knob, Metric
 if TYPE_CHECKING:
     from org.agents.search import Trial
 
-LEVELS = 5  # points of a ranged knob's curve; straight lines between them
-REACH = 0.35  # of a span: how far what is measured at one point says something of another
 AMPLITUDE = 1.2  # sizes of effect expected of a knob; one that showed more is given more
+PRODUCT = 2.0  # sizes of effect expected of two knobs a whole span away together; one that showed more is given more
 SURE = 1.0  # standard errors by which a setting must promise, to be part of the best known blend
 SHOWN = 1.0  # standard errors by which a setting that is held must gain, not to go back in the next blend
 BEST_SHARE = 0.7  # of the blends: the best known one, when nobody has tried it; else a draw
 ALIKE = 0.5  # share of settings by which two blends are one: while one is under way the other is a draw
+ROUNDS = 4  # in which one knob after the other is turned to its best beside the others
 ENOUGH = 6  # measured changes before the first blend
 FINEST = 1000.0  # parts of a size of effect: no error is believed to be smaller, or matrices lose their last digits
 CRASH = 10.0  # sizes of effect that a crash counts as a loss of, so that its settings are drawn less
 
 Blend = dict[str, Value]
-Change = tuple[str, Any, Any]
 
 
 def propose(
@@ -48,242 +49,297 @@ def propose(
 ) -> tuple[Blend, float] | None:
     """({knob: value}, predicted candidate - baseline) against where the knobs stand, nothing anybody tried from there; None
     while too little is known. Turns only knobs of which a run with another value has ended with a number."""
-    seen = ended(knobs, trials)
-    if not seen:
+    if not ended(knobs, trials):
         return None
-    model = model_of(knobs, seen, metric.sign, size)
-    turnable = [k for k in knobs if k.name.lower() in model.told.known and current.get(k.name) is not None]
+    told = told_of(knobs, trials, metric.sign, size)
+    stands = Stands(told, knobs, current, {(name.lower(), str(value)) for name, value in barred})
     stream = random.Random(seed)
-    closed = {(name.lower(), str(value)) for name, value in barred}
-    back = model.unproven(turnable, current, closed)
+    is_draw = stream.random() >= BEST_SHARE
+    model = Model(told, stream.getrandbits(32))
 
-    def filed(gains: Blend) -> tuple[Blend, float] | None:
+    def filed(back: Blend, gains: Blend) -> tuple[Blend, float] | None:
         found = back | gains
         if not gains or len(found) < 2 or _is_tried(found, trials):
             return None
-        return found, metric.sign * model.expected(found, current)
+        return found, metric.sign * float(stands.row(found) @ model.middle)
 
-    best = filed(model.best(model.middle, turnable, current, closed, SURE)) if stream.random() < BEST_SHARE else None
+    known = {} if is_draw else stands.best(model.middle)
+    back, sure = model.shown(stands, known)
+    best = None if is_draw else filed(back, sure)
     if best and _is_under_way(best[0], trials):
         best = None
-    return best or filed(model.best(model.drawn(stream.getrandbits(32)), turnable, current, closed))
+    return best or filed(back, stands.best(model.drawn))
 
 
 def ended(knobs: Sequence[Knob], trials: Sequence[Trial]) -> list[Trial]:
     """The changes whose verdicts a blend of these knobs rests on; none while there are too few for one."""
-    found = [t for t in trials if t.outcome is not None and t.changes and not t.is_stack]
+    found = _ended(trials)
     return found if len(knobs) > 1 and len(found) >= ENOUGH else []
 
 
-class Told:
-    """What measured changes tell of all curves, added up: `precise` (n, n) and `summed` (n,), to be grown by what ends next."""
+def _ended(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.outcome is not None and trial.changes and not trial.is_stack]
 
-    def __init__(
-        self, space: Space, sign: int, size: float, trials: Sequence[Trial], before: Told | None = None
-    ) -> None:
-        """before: of fewer trials, which are not added up again."""
-        np = arrays.numpy()
-        self.of = space, sign, size
-        self.trials = {id(trial): trial for trial in trials}
-        self.known: set[str] = set(before.known) if before else set()  # knobs that ended with a number at another value
-        # where each knob stood before anybody turned it: a head moves only what some trial turned
-        self.first: dict[str, Any] = dict(before.first) if before else {}
-        rows, effects, weights = [], [], []
+
+class Heads:
+    """Where the knobs stood that an experiment did not turn: what it measured holds beside those values."""
+
+    def __init__(self, trials: Sequence[Trial], before: Heads | None = None) -> None:
+        """before: of fewer trials, or of some that have not ended."""
+        self.first: dict[str, Any] = dict(before.first) if before else {}  # where each stood before anybody turned it
+        # baseline -> what stands otherwise there
+        self.moved: dict[str, dict[str, Any]] = (
+            {name: dict(stood) for name, stood in before.moved.items()} if before else {}
+        )
+        self._seen: dict[int, Trial] = (
+            dict(before._seen) if before else {}
+        )  # by id, and kept, so that no id is another's
+        self._held: dict[str, Any] = dict(before._held) if before else {}
+        self._stacks: list[Trial] = list(before._stacks) if before else []  # that moved the head from the last baseline
         for trial in trials:
-            if before and id(trial) in before.trials:
+            if id(trial) in self._seen:
                 continue
+            self._seen[id(trial)] = trial
             for name, old, _ in trial.changes:
                 self.first.setdefault(name, old)
-            effect, se = _measured(trial, sign, size)
-            row = space.row(trial.changes) if effect is not None else None
+            if trial.is_stack:
+                self._stacks += [trial] if trial.outcome == "win" else []
+                continue
+            if trial.baseline not in self.moved:
+                members = {name for stack in self._stacks for name in stack.members}
+                changes = [change for t in trials if t.experiment in members for change in t.changes]
+                self._held, self._stacks = self._held | {name: new for name, _, new in changes}, []
+                self.moved[trial.baseline] = self._held
+            stood = self.moved[trial.baseline]
+            for (
+                name,
+                old,
+                _,
+            ) in trial.changes:  # where a member left, or a person turned something, this one knows better
+                if knobs_.same(old, self.first[name]):
+                    stood.pop(name, None)
+                else:
+                    stood[name] = old
+
+
+class Told:
+    """What measured changes tell of all curves and products, added up: `precise` (m, m) and `summed` (m,), to be grown by
+    what ends next."""
+
+    def __init__(
+        self, space: curves.Space, sign: int, size: float, trials: Sequence[Trial], before: Told | None = None
+    ) -> None:
+        """before: of fewer trials, which are not added up again."""
+        np = self.np = arrays.numpy()
+        self.of = space, sign, size
+        self.space, self.size = space, size
+        done = _ended(trials)
+        self.trials = {id(trial): trial for trial in done}
+        if before is not None and not before.trials.keys() <= self.trials.keys():
+            before = None
+        self.heads: Heads = Heads(trials, before.heads if before else None)
+        if before is not None and any(self.heads.moved[name] != stood for name, stood in before.heads.moved.items()):
+            before = None  # something is known better now of where they were measured
+        first = self.heads.first
+        self.origins = {name: space.along(name, first[name]) for name in space.ordered if name in first}
+        self.known: set[str] = set(before.known) if before else set()  # knobs that ended with a number at another value
+        fresh = [trial for trial in done if not (before and id(trial) in before.trials)]
+        rows, effects = [], []
+        self.counted: list[int] = list(before.counted) if before else []  # whose row each of `rows` is, by id
+        for trial in fresh:
             if trial.effect is not None:
                 self.known.update(name for name, _, _ in trial.changes)
-            if row is not None:
-                rows.append(row)
-                effects.append(effect)
-                weights.append(1.0 / (se * se))
-        table = np.array(rows).reshape(-1, space.n)  # (trials, points): where to less where from
-        weighted = table.T * np.array(weights)
-        self.precise, self.summed = weighted @ table, weighted @ np.array(effects)
+            effect, se = _measured(trial, sign, size)
+            row = self.row(trial.changes, self.away(self.heads.moved[trial.baseline])) if effect is not None else None
+            if effect is not None and row is not None:
+                rows.append(row / se)
+                effects.append(effect / se)
+                self.counted.append(id(trial))
+        table = np.array(rows).reshape(-1, space.m)  # (trials, m): where to less where from, in standard errors
+        self.precise, self.summed = table.T @ table, table.T @ np.array(effects)
+        self.rows: Any = np.vstack([before.rows, table]) if before else table
         if before:
             self.precise, self.summed = self.precise + before.precise, self.summed + before.summed
 
+    def from_first(self, name: str, value: Any) -> float:
+        """How far a value is from where the knob stood first, in shares of its span; 0 where nothing is known of it."""
+        return self.space.along(name, value) - self.origins[name] if name in self.origins else 0.0
+
+    def away(self, held: Mapping[str, Any]) -> Any:
+        """(r,) the same for each knob that has an order; those not in `held` stand where they stood first."""
+        found = self.np.zeros(len(self.space.ordered))
+        for name, value in held.items():
+            if name in self.origins:
+                found[self.space.ordered[name]] = self.from_first(name, value)
+        return found
+
+    def row(self, changes: Sequence[curves.Change], away: Any) -> Any:
+        """(m,) of where these changes lead to, less where they start; None when one is of no knob. away: the knobs beside them."""
+        space = self.space
+        points = space.row(tuple(changes))
+        if points is None:
+            return None
+        old, new = away.copy(), away.copy()
+        for name, start, value in changes:
+            if (at := space.ordered.get(name)) is not None:
+                old[at], new[at] = self.from_first(name, start), self.from_first(name, value)
+        return self.np.concatenate([points, new[space.one] * new[space.other] - old[space.one] * old[space.other]])
+
+    def luck(self, seed: int, amplitudes: Any, products: Any) -> Any:
+        """(m,) one draw of what `summed` may be off by. The order in which trials ended does not matter."""
+        stream, space = self.np.random.default_rng(seed), self.space
+        prior = stream.standard_normal(space.m)
+        place = {trial: at for at, trial in enumerate(self.trials)}
+        noise = stream.standard_normal(len(place))[[place[trial] for trial in self.counted]]
+        points = (space.factor @ prior[: space.n]) / amplitudes[space.owners]
+        return self.np.concatenate([points, prior[space.n :] / products]) + noise @ self.rows
+
 
 class Model:
-    """Curves of all knobs, as normal values: `middle` (n,) and `spread` (n, n), their covariance. Lower is better."""
+    """Curves of all knobs and products of two, as normal values: what is expected of them, `middle` (m,), and one draw of
+    what they may be, `drawn` (m,). Lower is better."""
 
-    def __init__(self, told: Told) -> None:
-        """A knob that showed more than is expected of one is given an amplitude to match: most do little, a few do much."""
+    def __init__(self, told: Told, seed: int = 0) -> None:
+        """A knob or a product that showed more than is expected of one is given an amplitude to match: most do little, a few
+        do much."""
         np = self.np = arrays.numpy()
-        self.told, (space, _, size) = told, told.of
-        self.space, least = space, AMPLITUDE * size
-        middle = np.linalg.solve(space.inverse / (least * least) + told.precise, told.summed)
-        reach = np.maximum.reduceat(middle, space.firsts) - np.minimum.reduceat(middle, space.firsts)
-        amplitudes = np.maximum(least, 0.7 * reach)
-        self.spread = np.linalg.inv(space.inverse / (amplitudes[space.owners] ** 2)[:, None] + told.precise)
-        self.middle = self.spread @ told.summed
+        self.told, space, size = told, told.space, told.size
+        amplitudes, products = np.full(len(space.firsts), AMPLITUDE * size), np.full(space.m - space.n, PRODUCT * size)
+        middle = np.linalg.solve(self._precision(amplitudes, products), told.summed)
+        points = middle[: space.n]
+        reach = np.maximum.reduceat(points, space.firsts) - np.minimum.reduceat(points, space.firsts)
+        amplitudes = np.maximum(amplitudes, 0.7 * reach)
+        products = np.maximum(products, 1.5 * np.abs(middle[space.n :]))
+        self.precision = self._precision(amplitudes, products)  # (m, m) the inverse of their covariance
+        sums = np.column_stack([told.summed, told.summed + told.luck(seed, amplitudes, products)])
+        self.middle, self.drawn = np.linalg.solve(self.precision, sums).T
 
-    def drawn(self, seed: int) -> Any:
-        """Curves as they may be: one draw."""
-        luck = self.np.random.default_rng(seed).standard_normal(self.space.n)
-        return self.middle + self.np.linalg.cholesky(self.spread) @ luck
+    def _precision(self, amplitudes: Any, products: Any) -> Any:
+        space = self.told.space
+        found = self.told.precise.copy()
+        found[: space.n, : space.n] += space.inverse / (amplitudes[space.owners] ** 2)[:, None]
+        at = self.np.arange(space.n, space.m)
+        found[at, at] += 1.0 / products**2
+        return found
 
-    def best(
+    def errors(self, table: Any) -> Any:
+        """(k,) standard errors of differences (k, m)."""
+        return self.np.sqrt((table * self.np.linalg.solve(self.precision, table.T).T).sum(axis=1))
+
+    def shown(self, stands: Stands, found: Blend) -> tuple[Blend, Blend]:
+        """What of the current settings came along with others and was never shown to gain, back to the value that it had
+        first; and what of `found` is sure to gain beside the rest of it."""
+        back = stands.turned()
+        away = stands.told.away(stands.held)
+        rows = [stands.told.row(((name.lower(), old, stands.held[name.lower()]),), away) for name, old in back.items()]
+        beside = stands.told.away(stands.held | {name.lower(): value for name, value in found.items()})
+        rows += [
+            stands.told.row(((name.lower(), stands.held[name.lower()], value),), beside)
+            for name, value in found.items()
+        ]
+        if not rows:
+            return {}, {}
+        table = self.np.array(rows)
+        gains = (-(table @ self.middle) / self.errors(table)).tolist()
+        return (
+            {name: old for (name, old), gain in zip(back.items(), gains, strict=False) if gain < SHOWN},
+            {name: new for (name, new), gain in zip(found.items(), gains[len(back) :], strict=True) if gain >= SURE},
+        )
+
+
+class Stands:
+    """Where a seat's knobs stand, and where each may go."""
+
+    def __init__(
         self,
-        curves: Any,
+        told: Told,
         knobs: Sequence[Knob],
         current: Mapping[str, Value | None],
-        closed: Collection[tuple[str, str]],
-        sure: float = 0.0,
-    ) -> Blend:
-        """The best value of every knob on these curves where that is another than the current one. sure: by how many
-        standard errors at least."""
-        found: Blend = {}
-        ways = []
-        for knob in knobs:
-            start, levels = self.space.starts[knob.name.lower()], self.space.levels[knob.name.lower()]
-            here = self.space.hat(knob, current[knob.name])
-            stands = sum(float(curves[at]) * share for at, share in here)
-            scores = curves[start : start + len(levels)]
-            at = int(scores.argmin())
-            gain = stands - float(scores[at])
-            if (
-                gain <= 0
-                or knobs_.same(levels[at], current[knob.name])
-                or (knob.name.lower(), str(levels[at])) in closed
-            ):
-                continue
-            found[knob.name] = levels[at]
-            ways.append([(start + at, 1.0), *((place, -share) for place, share in here)])
-        table = self._table(ways)
-        if not sure or not found:
-            return found
-        least = sure * self._errors(table)
-        is_in = (-(table @ self.middle) >= least).tolist()
-        return {name: value for (name, value), is_gain in zip(found.items(), is_in, strict=True) if is_gain}
+        closed: Collection[tuple[str, str]] = (),
+    ) -> None:
+        """closed: (name in small letters, value as text) that no blend turns to."""
+        self.told, self.closed = told, closed
+        self.held = {name.lower(): value for name, value in current.items() if value is not None}
+        self.knobs = [k for k in knobs if k.name.lower() in told.known and k.name.lower() in self.held]
+        self.ways = [self._way(knob) for knob in self.knobs]
 
-    def unproven(
-        self,
-        knobs: Sequence[Knob],
-        current: Mapping[str, Value | None],
-        closed: Collection[tuple[str, str]],
-    ) -> Blend:
-        """What of the current settings came along with others and was never shown to gain: back to the value that it had first."""
+    def _way(self, knob: Knob) -> Way:
+        name, space = knob.name.lower(), self.told.space
+        here = self.held[name]
+        there = [
+            (place, value)
+            for place, value in space.places[name]
+            if not knobs_.same(value, here) and (name, str(value)) not in self.closed
+        ]
+        values = [here, *(value for _, value in there)]
+        at = space.ordered.get(name)
+        aways = [] if at is None else [self.told.from_first(name, value) for value in values]
+        return Way(values, space.hat(knob, here), [place for place, _ in there], at, aways)
+
+    def best(self, drawn: Any) -> Blend:
+        """The values that are best together on these curves and products (m,), where they are others than the current ones:
+        as far as turning one knob after the other finds them."""
+        points, products = drawn.tolist(), self.told.space.square(drawn)
+        away = self.told.away(self.held).tolist()
+        alone = [
+            [
+                sum(points[at] * share for at, share in way.here),
+                *(0.0 if at is None else points[at] for at in way.there),
+            ]
+            for way in self.ways
+        ]
+        chosen = [0] * len(self.ways)
+        for _ in range(ROUNDS):
+            before = list(chosen)
+            for n, way in enumerate(self.ways):
+                scores = alone[n]
+                if way.at is not None:
+                    pull = sum(map(mul, products[way.at], away))
+                    scores = [score + pull * far for score, far in zip(scores, way.aways, strict=True)]
+                chosen[n] = scores.index(min(scores))
+                if way.at is not None:
+                    away[way.at] = way.aways[chosen[n]]
+            if chosen == before:
+                break
+        turned = zip(self.knobs, self.ways, chosen, strict=True)
+        return {knob.name: way.values[place] for knob, way, place in turned if place}
+
+    def turned(self) -> Blend:
+        """Knobs that stand elsewhere than at first, and where that was."""
         found: Blend = {}
-        ways = []
-        for knob in knobs:
-            old, now = self.told.first.get(knob.name.lower()), current[knob.name]
-            if old is None or knobs_.same(old, now) or (knob.name.lower(), str(old)) in closed:
+        for knob in self.knobs:
+            old = self.told.heads.first.get(knob.name.lower())
+            if old is None or knobs_.same(old, self.held[knob.name.lower()]) or knobs_.is_outside(knob, old):
                 continue
-            if not knobs_.is_outside(knob, old):
+            if (knob.name.lower(), str(old)) not in self.closed:
                 found[knob.name] = old
-                here, there = self.space.hat(knob, now), self.space.hat(knob, old)
-                ways.append([*here, *((place, -share) for place, share in there)])
-        if not found:
-            return found
-        table = self._table(ways)
-        is_shown = (-(table @ self.middle) >= SHOWN * self._errors(table)).tolist()
-        return {name: value for (name, value), stays in zip(found.items(), is_shown, strict=True) if not stays}
+        return found
 
-    def _table(self, ways: Sequence[Sequence[tuple[int, float]]]) -> Any:
-        """(ways, n): differences of points, each given as shares of them."""
-        table = self.np.zeros((len(ways), self.space.n))
-        for row, way in zip(table, ways, strict=True):
-            for place, share in way:
-                row[place] += share
-        return table
-
-    def _errors(self, table: Any) -> Any:
-        """(ways,) standard errors."""
-        return self.np.sqrt(self.np.maximum(0.0, ((table @ self.spread) * table).sum(axis=1)))
-
-    def expected(self, blend: Blend, current: Mapping[str, Value | None]) -> float:
-        row = self.space.row(tuple((name.lower(), current[name], value) for name, value in blend.items()))
-        return 0.0 if row is None else float(row @ self.middle)
+    def row(self, blend: Blend) -> Any:
+        """(m,) of where a blend leads to, less where the knobs stand."""
+        changes = tuple((name.lower(), self.held[name.lower()], value) for name, value in blend.items())
+        return self.told.row(changes, self.told.away(self.held))
 
 
-class Space:
-    """Where the points of every knob's curve lie in one vector: its levels, and last, of a range, where it stands outside."""
+@dataclass(frozen=True)
+class Way:
+    """Where one knob may go: `values`, the current one first, which stands at `here` (point, share), the others at `there`."""
 
-    def __init__(self, knobs: Sequence[Knob]) -> None:
-        numpy = arrays.numpy()
-
-        self.np: Any = numpy
-        self.knobs = {knob.name.lower(): knob for knob in knobs}
-        self.levels: dict[str, list[Value]] = {}
-        self.starts: dict[str, int] = {}
-        self._rows: dict[int, tuple[tuple[Change, ...], Any]] = {}
-        self._hats: dict[tuple[str, Any], list[tuple[int, float]]] = {}
-        n, inverses = 0, []
-        for name, knob in self.knobs.items():
-            steps = [knobs_.at(knob, step / (LEVELS - 1)) for step in range(LEVELS)] if not knob.choices else []
-            self.levels[name], self.starts[name] = list(knob.choices) or list(steps), n
-            count = len(self.levels[name])
-            points = count if knob.choices else count + 1
-            prior = numpy.eye(points)
-            if not knob.choices:
-                at = numpy.arange(count) / (count - 1)
-                prior[:count, :count] = numpy.exp(-((at[:, None] - at[None]) ** 2) / (2 * REACH**2))
-            inverses.append(numpy.linalg.inv(prior + 1e-4 * numpy.eye(points)))
-            n += points
-        self.n = n
-        self.firsts = numpy.array(list(self.starts.values()), dtype=int)
-        self.owners = numpy.repeat(numpy.arange(len(inverses)), [len(block) for block in inverses])  # (n,) whose point
-        self.inverse = numpy.zeros((n, n))  # of the prior covariance at amplitude 1: a block a knob
-        for first, block in zip(self.firsts, inverses, strict=True):
-            self.inverse[first : first + len(block), first : first + len(block)] = block
-
-    def hat(self, knob: Knob, value: Any) -> list[tuple[int, float]]:
-        """(point, share) of a value: between two levels it is read off the line."""
-        if (key := (knob.name, value)) not in self._hats:
-            self._hats[key] = self._hat(knob, value)
-        return self._hats[key]
-
-    def _hat(self, knob: Knob, value: Any) -> list[tuple[int, float]]:
-        start, levels = self.starts[knob.name.lower()], self.levels[knob.name.lower()]
-        if knob.choices:
-            return [(start + n, 1.0) for n, level in enumerate(levels) if knobs_.same(level, value)]
-        if knobs_.is_outside(knob, value):
-            return [(start + len(levels), 1.0)]
-        where = knobs_.position(knob, value) * (len(levels) - 1)
-        left = min(int(where), len(levels) - 2)
-        return [(start + left, 1.0 - (where - left)), (start + left + 1, where - left)]
-
-    def row(self, changes: tuple[Change, ...]) -> Any:
-        """(n,) of the points these changes go to, less those they leave; None when one is of no knob."""
-        known = self._rows.get(id(changes))
-        if known is None or known[0] is not changes:  # found by the tuple itself: to hash what is in it takes longer
-            row = self.np.zeros(self.n)
-            for name, old, new in changes:
-                knob = self.knobs.get(name)
-                if knob is None:
-                    row = None
-                    break
-                for value, sign in ((new, 1.0), (old, -1.0)):
-                    for at, share in self.hat(knob, value):
-                        row[at] += sign * share
-            self._rows[id(changes)] = known = changes, row
-        return known[1]
+    values: list[Value]
+    here: list[tuple[int, float]]
+    there: list[int | None]
+    at: int | None  # its place among those that have an order
+    aways: list[float]  # of those, how far each value is from where the knob stood first
 
 
-@functools.lru_cache(maxsize=16)
-def _space(knobs: tuple[Knob, ...]) -> Space:
-    return Space(knobs)
+_last: Told | None = None  # several seats ask of one record, which grows
 
 
-_last: Model | None = None  # several seats ask of one record, which grows
-
-
-def model_of(knobs: Sequence[Knob], trials: Sequence[Trial], sign: int, size: float) -> Model:
-    """The model of these trials, all of which have ended; sign: -1 where a higher metric is better. The same, but for rounding,
-    whatever was asked before."""
+def told_of(knobs: Sequence[Knob], trials: Sequence[Trial], sign: int, size: float) -> Told:
+    """What these trials tell; sign: -1 where a higher metric is better. The same, but for rounding, whatever was asked before."""
     global _last
-    of = (_space(tuple(knobs)), sign, size)
-    before = _last.told if _last and _last.told.of == of else None
-    if before and not before.trials.keys() <= {id(trial) for trial in trials}:
-        before = None
-    if _last is None or before is None or len(before.trials) < len(trials):
-        _last = Model(Told(*of, trials, before))
+    of = (curves.of(tuple(knobs)), sign, size)
+    _last = Told(*of, trials, _last if _last and _last.of == of else None)
     return _last
 
 

@@ -44,6 +44,7 @@ class Trial:
     stage: str = "search"
     is_out: bool = False  # retracted, or to be shown at another scale first: no stack takes it
     idea: str = ""  # that it tests
+    baseline: str = ""  # the commit that it was measured against; "" where nobody knows
 
     @property
     def is_open(self) -> bool:
@@ -117,6 +118,7 @@ def history(rows: Sequence[Mapping[str, Any]]) -> list[Trial]:
                 str(row.get("stage") or "search"),
                 bool(row.get("retracted") or row.get("owes")),
                 str(row.get("idea") or ""),
+                str(row.get("baseline") or ""),
             )
         )
     return trials
@@ -222,8 +224,9 @@ def propose(
 
     One knob to one value that differs from the current one and from everything tried by anyone from there. When each
     range of `mine` was moved once, a blend of `everything` that the seat may turn in one, as long as there is a new one;
-    choices nobody has made come in between, few at a time, since half of all runs would go to them. Nothing is blended for
-    `seat` while something of its own is under way: a blend rests on the whole record, that verdict too. `offset` makes seats
+    choices nobody has made come in between, few at a time, since half of all runs would go to them. Neither comes for `seat`
+    while something of its own is under way: a blend rests on the whole record, that verdict too, and a seat that is asked
+    again and again meanwhile would draw every choice. `offset` makes seats
     that share knobs begin at different ones; `barred` are (knob, value) pairs that the gate refused.
     """
     movable = [k for k in mine if current.get(k.name) is not None]
@@ -248,10 +251,12 @@ def propose(
         return None
 
     wait = bool(everything) and random.Random(f"{seed}/choice").random() >= CHOICE_SHARE
-    if found := bold([knob for knob in fresh if not (wait and knob.choices)]):
+    if found := bold([knob for knob in fresh if not (everything and knob.choices)]):
         return found
-    if any(trial.is_open and trial.seat == seat for trial in trials) and blend.ended(everything, trials):
+    if everything and any(trial.seat == seat and trial.is_open for trial in trials):
         return None
+    if not wait and (found := bold(fresh)):
+        return found
     mixed = blend.propose(everything, current, trials, metric=metric, seed=seed, size=size, barred=barred)
     if mixed is not None:
         return _blended(*mixed, everything, current)

@@ -245,7 +245,7 @@ class Lab:
         self.contracts[name] = contract
         self.index[name] = len(self.trials)
         turned = tuple((knob.name.lower(), knob.old, knob.new) for knob in knobs)
-        self.trials.append(Trial(name, slug, seat, turned))
+        self.trials.append(Trial(name, slug, seat, turned, baseline=contract.baseline_commit))
         outcome, found = "null", None
         noise = line.noise  # of the head it is filed on, wherever that moves meanwhile
         bank = [(head, seed) for seed in line.seeds if (head, seed) in self.started or head == BASE]

@@ -91,6 +91,7 @@ def rows(book: Any) -> list[dict[str, Any]]:
             "program": contract.program,
             "seat": contract.seat,
             "commit": contract.commit,
+            "baseline": contract.baseline_commit,
             "description": contract.description,
             "claim": contract.claim,
             "control": contract.control or None,

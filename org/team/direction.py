@@ -41,6 +41,7 @@ def trials(book: Book) -> list[Trial]:
                 stage=contract.stage,
                 is_out=name in book.retracted or bool(ladder.owes(contract, verdict, retests.get(name, ()))),
                 idea=contract.idea or "",
+                baseline=contract.baseline_commit,
             )
         )
     return found

@@ -20,8 +20,15 @@ TRUE = {"k0": -0.02, "k1": 0.02, "k2": -0.015}  # bpb for the whole way from 0 t
 NOISE = 0.017
 
 
-def trial(number: int, changes: dict[str, Any], effect: float | None, outcome: str = "null", **more: Any) -> Trial:
-    turned = tuple((name, START[name], value) for name, value in changes.items())
+def trial(
+    number: int,
+    changes: dict[str, Any],
+    effect: float | None,
+    outcome: str = "null",
+    at: dict[str, Any] | None = None,
+    **more: Any,
+) -> Trial:
+    turned = tuple((name, (at or START)[name], value) for name, value in changes.items())
     se = None if effect is None else NOISE
     return Trial(f"E{number:04d}", "main", "me", turned, outcome=outcome, effect=effect, se=se, **more)
 
@@ -46,8 +53,8 @@ def record(count: int, seed: int = 1) -> list[Trial]:
 def test_effects_below_the_noise_of_a_run_are_found_with_few_runs() -> None:
     best, reached = -sum(abs(effect) / 2 for effect in TRUE.values()), []
     for seed in range(6):
-        model = blend.model_of(KNOBS, record(60, seed), 1, 0.005)
-        reached.append(truth(model.best(model.middle, KNOBS, START, ())))
+        told = blend.told_of(KNOBS, record(60, seed), 1, 0.005)
+        reached.append(truth(blend.Stands(told, KNOBS, START).best(blend.Model(told).middle)))
     assert sum(reached) / len(reached) < 0.6 * best, reached
 
 
@@ -93,25 +100,81 @@ def test_nothing_is_blended_for_a_seat_while_something_of_its_own_is_under_way()
     trials = [*record(40), replace(trial(50, {"k3": 0.9}, None), outcome=None)]
     fresh, stands = Knob("new", "train.py", "main", low=0.0, high=1.0), {**START, "new": 0.5}
 
-    def asked(seat: str, knob: Knob) -> search.Proposal | None:
-        return search.propose([knob], stands, trials, metric=LOWER, seed=1, everything=KNOBS, seat=seat)
+    def asked(seat: str, knob: Knob, seed: int = 1) -> search.Proposal | None:
+        return search.propose([knob], stands, trials, metric=LOWER, seed=seed, everything=KNOBS, seat=seat)
 
     other, alone = asked("other", KNOBS[0]), asked("me", fresh)
     assert other is not None and other.more and asked("me", KNOBS[0]) is None
     assert alone is not None and alone.knob is fresh and alone.more == (), "one change alone may wait behind it"
+    choices = [[asked(seat, WORD, seed) for seed in range(40)] for seat in ("me", "other")]
+    assert not any(choices[0]), "or each time it is asked it may draw a choice, until it has filed all of them"
+    assert 0 < sum(found is not None and found.knob is WORD for found in choices[1]) < 20
 
 
-def test_a_model_that_grew_is_the_one_made_of_all_at_once() -> None:
+def test_a_model_that_grew_is_the_one_made_of_all_at_once_and_draws_the_same() -> None:
     trials = record(30)
     for count in range(8, 31, 3):
-        grown = blend.model_of(KNOBS, trials[:count], 1, 0.005)
-    whole = blend.Model(blend.Told(grown.space, 1, 0.005, trials[:count]))
-    assert grown.middle == pytest.approx(whole.middle) and grown.spread == pytest.approx(whole.spread)
-    assert (grown.told.known, grown.told.first) == (whole.told.known, whole.told.first)
-    changed = [replace(trials[0], effect=0.5), *trials[1:]]  # nothing is kept of what was said before
-    other = blend.model_of(KNOBS, changed, 1, 0.005)
+        shuffled = sorted(trials[:count], key=lambda t: t.experiment[::-1])  # ended in another order
+        grown = blend.told_of(
+            KNOBS, [t if t in shuffled[: count - 2] else replace(t, outcome=None) for t in trials[:count]], 1, 0.005
+        )
+    grown = blend.told_of(KNOBS, trials[:29], 1, 0.005)
+    whole = blend.Told(grown.space, 1, 0.005, trials[:29])
+    one, other = blend.Model(grown, seed=5), blend.Model(whole, seed=5)
+    assert one.middle == pytest.approx(other.middle) and one.drawn == pytest.approx(other.drawn)
+    assert one.precision == pytest.approx(other.precision)
+    assert (grown.known, grown.heads.first) == (whole.known, whole.heads.first)
+    changed = [replace(trials[0], effect=0.5), *trials[1:29]]  # nothing is kept of what was said before
     again = blend.Model(blend.Told(grown.space, 1, 0.005, changed))
-    assert other.middle == pytest.approx(again.middle) and other.middle != pytest.approx(grown.middle)
+    new = blend.Model(blend.told_of(KNOBS, changed, 1, 0.005))
+    assert new.middle == pytest.approx(again.middle) and new.middle != pytest.approx(one.middle)
+
+
+def test_draws_are_spread_as_the_errors_say() -> None:
+    told = blend.told_of(KNOBS, [replace(each, se=0.004) for each in record(40)], 1, 0.005)
+    model, stands = blend.Model(told), blend.Stands(told, KNOBS, START)
+    row = stands.row({"k0": 0.0, "k3": 1.0, "k5": 0.75})
+    draws = [float(row @ blend.Model(told, seed).drawn) for seed in range(300)]
+    middle, error = float(row @ model.middle), float(model.errors(row[None])[0])
+    assert sum(draws) / 300 == pytest.approx(middle, abs=4 * error / 300**0.5)
+    spread = (sum((d - middle) ** 2 for d in draws) / 300) ** 0.5
+    assert 0.85 * error < spread < 1.15 * error
+
+
+def test_two_knobs_that_gain_only_together_are_found() -> None:
+    luck = random.Random(3)
+
+    def effect(changes: dict[str, Any]) -> float:
+        return -0.3 * (changes.get("k0", 0.5) - 0.5) * (changes.get("k1", 0.5) - 0.5)
+
+    trials = [trial(n, {knob.name: 0.83}, luck.gauss(0, 0.002)) for n, knob in enumerate(KNOBS)]
+    for _ in range(60):
+        changes = {knob.name: luck.choice((0.0, 0.25, 0.75, 1.0)) for knob in luck.sample(KNOBS, 5)}
+        trials.append(trial(len(trials), changes, effect(changes) + luck.gauss(0, 0.002)))
+    trials = [replace(each, se=0.003) for each in trials]
+    told = blend.told_of(KNOBS, trials, 1, 0.005)
+    stands = blend.Stands(told, KNOBS, START)
+    best = stands.best(blend.Model(told).middle)
+    assert (best["k0"] - 0.5) * (best["k1"] - 0.5) == 0.25, best
+    assert float(stands.row({"k0": 0.0, "k1": 0.0}) @ blend.Model(told).middle) == pytest.approx(-0.075, abs=0.02)
+
+
+def test_what_was_measured_on_a_head_holds_beside_what_stood_there() -> None:
+    """The head moves to k0 = 1; what k1 does there is the product, though no experiment there turns k0."""
+    first = trial(1, {"k0": 1.0}, -0.05, "win", baseline="base")
+    stack = Trial("E0002", "main", "org", (), outcome="win", members=("E0001",), stage="verify", effect=-0.05)
+    late = trial(3, {"k2": 0.0}, 0.0, baseline="base")  # filed before the head moved, listed after
+    moved = trial(4, {"k1": 1.0}, -0.02, baseline="head")
+    left = trial(5, {"k0": 0.0}, 0.0, at={**START, "k0": 0.5}, baseline="without")  # the member left again
+    heads = blend.Heads([first, stack, late, moved, left])
+    assert heads.moved == {"base": {}, "head": {"k0": 1.0}, "without": {}}
+    assert heads.first == {"k0": 0.5, "k1": 0.5, "k2": 0.5}
+    known = blend.Heads([first, stack, late])
+    assert blend.Heads([first, stack, late, moved, left], known).moved == heads.moved
+    told = blend.Told(blend.told_of(KNOBS, [first], 1, 0.005).space, 1, 0.005, [first, stack, late, moved, left])
+    at = list(zip(told.space.one, told.space.other, strict=True)).index((0, 1))
+    row = told.row(moved.changes, told.away(heads.moved["head"]))
+    assert row[told.space.n + at] == pytest.approx(0.25) and row[told.space.n :].sum() == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("se", [1e-4, 1e-8, 1e-17])
@@ -126,9 +189,11 @@ def test_what_came_along_and_was_never_shown_to_gain_goes_back() -> None:
     held = {**START, "k1": 0.0, "k5": 0.9}  # k1 gains more that way, k5 does nothing
     clear = [trial(100 + n, {"k1": 0.0}, -0.02) for n in range(8)]
     idle = [trial(200 + n, {"k5": 0.9}, (-1) ** n * 0.001) for n in range(8)]
-    model = blend.model_of(KNOBS, [*trials, *clear, *idle], 1, 0.005)
-    assert model.unproven(KNOBS, held, ()) == {"k5": 0.5}
-    assert model.unproven(KNOBS, held, {("k5", "0.5")}) == {}, "what was refused is not filed again"
+    told = blend.told_of(KNOBS, [*trials, *clear, *idle], 1, 0.005)
+    model = blend.Model(told)
+    assert model.shown(blend.Stands(told, KNOBS, held), {})[0] == {"k5": 0.5}
+    barred = blend.Stands(told, KNOBS, held, {("k5", "0.5")})
+    assert model.shown(barred, {})[0] == {}, "what was refused is not filed again"
     found = [
         blend.propose(KNOBS, held, [*trials, *clear, *idle], metric=LOWER, seed=seed, size=0.005) for seed in range(10)
     ]

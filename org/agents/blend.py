@@ -49,7 +49,7 @@ def propose(
 ) -> tuple[Blend, float] | None:
     """({knob: value}, predicted candidate - baseline) against where the knobs stand, nothing anybody tried from there; None
     while too little is known. Turns only knobs of which a run with another value has ended with a number."""
-    if not ended(knobs, trials):
+    if len(knobs) < 2 or len(ended(trials)) < ENOUGH:
         return None
     told = told_of(knobs, trials, metric.sign, size)
     stands = Stands(told, knobs, current, {(name.lower(), str(value)) for name, value in barred})
@@ -71,14 +71,18 @@ def propose(
     return best or filed(back, stands.best(model.drawn))
 
 
-def ended(knobs: Sequence[Knob], trials: Sequence[Trial]) -> list[Trial]:
-    """The changes whose verdicts a blend of these knobs rests on; none while there are too few for one."""
-    found = _ended(trials)
-    return found if len(knobs) > 1 and len(found) >= ENOUGH else []
+def ended(trials: Sequence[Trial]) -> list[Trial]:
+    """The changes whose verdicts a blend rests on."""
+    return [trial for trial in _changes(trials) if trial.outcome is not None]
 
 
-def _ended(trials: Sequence[Trial]) -> list[Trial]:
-    return [trial for trial in trials if trial.outcome is not None and trial.changes and not trial.is_stack]
+def follows(knobs: Sequence[Knob], trials: Sequence[Trial]) -> bool:
+    """Whether enough is filed for a blend of these knobs, when all of it has ended."""
+    return len(knobs) > 1 and len(_changes(trials)) >= ENOUGH
+
+
+def _changes(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.changes and not trial.is_stack]
 
 
 class Heads:
@@ -133,7 +137,7 @@ class Told:
         np = self.np = arrays.numpy()
         self.of = space, sign, size
         self.space, self.size = space, size
-        done = _ended(trials)
+        done = ended(trials)
         self.trials = {id(trial): trial for trial in done}
         if before is not None and not before.trials.keys() <= self.trials.keys():
             before = None

@@ -9,6 +9,7 @@ a tenth of the runs. What a blend is worth the gate measures as of any other cha
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,16 +74,13 @@ def propose(
 
 def ended(trials: Sequence[Trial]) -> list[Trial]:
     """The changes whose verdicts a blend rests on."""
-    return [trial for trial in _changes(trials) if trial.outcome is not None]
+    return [trial for trial in trials if trial.outcome is not None and trial.changes and not trial.is_stack]
 
 
 def follows(knobs: Sequence[Knob], trials: Sequence[Trial]) -> bool:
     """Whether enough is filed for a blend of these knobs, when all of it has ended."""
-    return len(knobs) > 1 and len(_changes(trials)) >= ENOUGH
-
-
-def _changes(trials: Sequence[Trial]) -> list[Trial]:
-    return [trial for trial in trials if trial.changes and not trial.is_stack]
+    filed = (trial for trial in trials if trial.changes and not trial.is_stack)
+    return len(knobs) > 1 and len(list(itertools.islice(filed, ENOUGH))) == ENOUGH
 
 
 class Heads:
@@ -234,16 +232,11 @@ class Model:
         """What of the current settings came along with others and was never shown to gain, back to the value that it had
         first; and what of `found` is sure to gain beside the rest of it."""
         back = stands.turned()
-        away = stands.told.away(stands.held)
-        rows = [stands.told.row(((name.lower(), old, stands.held[name.lower()]),), away) for name, old in back.items()]
-        beside = stands.told.away(stands.held | {name.lower(): value for name, value in found.items()})
-        rows += [
-            stands.told.row(((name.lower(), stands.held[name.lower()], value),), beside)
-            for name, value in found.items()
-        ]
-        if not rows:
+        rows = stands.alone([(name, old, stands.held[name.lower()]) for name, old in back.items()], {})
+        more = stands.alone([(name, stands.held[name.lower()], new) for name, new in found.items()], found)
+        table = self.np.vstack([rows, more])
+        if not len(table):
             return {}, {}
-        table = self.np.array(rows)
         gains = (-(table @ self.middle) / self.errors(table)).tolist()
         return (
             {name: old for (name, old), gain in zip(back.items(), gains, strict=False) if gain < SHOWN},
@@ -270,11 +263,9 @@ class Stands:
     def _way(self, knob: Knob) -> Way:
         name, space = knob.name.lower(), self.told.space
         here = self.held[name]
-        there = [
-            (place, value)
-            for place, value in space.places[name]
-            if not knobs_.same(value, here) and (name, str(value)) not in self.closed
-        ]
+        there = space.elsewhere(knob, here)
+        if self.closed:
+            there = [(place, value) for place, value in there if (name, str(value)) not in self.closed]
         values = [here, *(value for _, value in there)]
         at = space.ordered.get(name)
         aways = [] if at is None else [self.told.from_first(name, value) for value in values]
@@ -323,6 +314,23 @@ class Stands:
         """(m,) of where a blend leads to, less where the knobs stand."""
         changes = tuple((name.lower(), self.held[name.lower()], value) for name, value in blend.items())
         return self.told.row(changes, self.told.away(self.held))
+
+    def alone(self, turns: Sequence[tuple[str, Any, Any]], beside: Blend) -> Any:
+        """(turns, m) of where each turn (knob, from, to) leads to by itself, less where it starts; the other knobs stand where
+        they do, or as `beside` has them."""
+        told, space = self.told, self.told.space
+        away = told.away(self.held | {name.lower(): value for name, value in beside.items()})
+        table = told.np.zeros((len(turns), space.m + 1))
+        for row, (name, old, new) in zip(table, turns, strict=True):
+            knob = space.knobs[name.lower()]
+            for value, sign in ((new, 1.0), (old, -1.0)):
+                for place, share in space.hat(knob, value):
+                    row[place] += sign * share
+            if (at := space.ordered.get(name.lower())) is not None:
+                row[space.products[at]] = away * (
+                    told.from_first(name.lower(), new) - told.from_first(name.lower(), old)
+                )
+        return table[:, :-1]
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class Space:
         ] = {}  # (point, value) of the levels; None: the curve is 0 there
         self._rows: dict[int, tuple[tuple[Change, ...], Any]] = {}
         self._hats: dict[tuple[str, Any], list[tuple[int, float]]] = {}
+        self._elsewhere: dict[tuple[str, Any], list[tuple[int | None, Value]]] = {}
         self._along: dict[tuple[str, Any], float] = {}
         n, blocks, firsts = 0, [], []
         for name, knob in self.knobs.items():
@@ -59,6 +60,10 @@ class Space:
         self.ordered = {name: at for at, name in enumerate(numbers)}
         self.one, self.other = np.triu_indices(len(numbers), 1)  # (products,) of which two each is
         self.m = n + len(self.one)
+        self.products = np.full(
+            (len(numbers), len(numbers)), self.m
+        )  # (r, r) place of each; of one with itself behind all
+        self.products[self.one, self.other] = self.products[self.other, self.one] = np.arange(n, self.m)
 
     def along(self, name: str, value: Any) -> float:
         """Where a value stands in its span, 0..1; of choices that are numbers, in their order."""
@@ -74,6 +79,13 @@ class Space:
         found = self.np.zeros((len(self.ordered), len(self.ordered)))
         found[self.one, self.other] = drawn[self.n :]
         return (found + found.T).tolist()  # type: ignore[no-any-return]
+
+    def elsewhere(self, knob: Knob, value: Any) -> list[tuple[int | None, Value]]:
+        """The levels of a knob that are other values."""
+        if (key := (knob.name, value)) not in self._elsewhere:
+            places = self.places[knob.name.lower()]
+            self._elsewhere[key] = [(at, level) for at, level in places if not knobs_.same(level, value)]
+        return self._elsewhere[key]
 
     def hat(self, knob: Knob, value: Any) -> list[tuple[int, float]]:
         """(point, share) of a value: between two levels it is read off the line."""

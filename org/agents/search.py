@@ -253,7 +253,7 @@ def propose(
     wait = bool(everything) and random.Random(f"{seed}/choice").random() >= CHOICE_SHARE
     if found := bold([knob for knob in fresh if not (everything and knob.choices)]):
         return found
-    if any(trial.seat == seat and trial.is_open for trial in trials) and blend.follows(everything, trials):
+    if any(trial.seat == seat and trial.is_open for trial in reversed(trials)) and blend.follows(everything, trials):
         return None
     if not wait and (found := bold(fresh)):
         return found

@@ -10,6 +10,7 @@ a tenth of the runs. What a blend is worth the gate measures as of any other cha
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from org.agents import arrays, curves
 from org.agents import knobs as knobs_
+from org.agents.heads import Heads
 from org.agents.knobs import Value
 from org.records import Knob, Metric
 
@@ -53,7 +55,7 @@ def propose(
     if len(knobs) < 2 or len(ended(trials)) < ENOUGH:
         return None
     told = told_of(knobs, trials, metric.sign, size)
-    stands = Stands(told, knobs, current, {(name.lower(), str(value)) for name, value in barred})
+    stands = Stands(told, knobs, current, {(name.lower(), _text(value)) for name, value in barred})
     stream = random.Random(seed)
     is_draw = stream.random() >= BEST_SHARE
     model = Model(told, stream.getrandbits(32))
@@ -74,54 +76,13 @@ def propose(
 
 def ended(trials: Sequence[Trial]) -> list[Trial]:
     """The changes whose verdicts a blend rests on."""
-    return [trial for trial in trials if trial.outcome is not None and trial.changes and not trial.is_stack]
+    return [trial for trial in trials if trial.outcome not in (None, "lost") and trial.changes and not trial.is_stack]
 
 
 def follows(knobs: Sequence[Knob], trials: Sequence[Trial]) -> bool:
     """Whether enough is filed for a blend of these knobs, when all of it has ended."""
-    filed = (trial for trial in trials if trial.changes and not trial.is_stack)
+    filed = (trial for trial in trials if trial.outcome != "lost" and trial.changes and not trial.is_stack)
     return len(knobs) > 1 and len(list(itertools.islice(filed, ENOUGH))) == ENOUGH
-
-
-class Heads:
-    """Where the knobs stood that an experiment did not turn: what it measured holds beside those values."""
-
-    def __init__(self, trials: Sequence[Trial], before: Heads | None = None) -> None:
-        """before: of fewer trials, or of some that have not ended."""
-        self.first: dict[str, Any] = dict(before.first) if before else {}  # where each stood before anybody turned it
-        # baseline -> what stands otherwise there
-        self.moved: dict[str, dict[str, Any]] = (
-            {name: dict(stood) for name, stood in before.moved.items()} if before else {}
-        )
-        self._seen: dict[int, Trial] = (
-            dict(before._seen) if before else {}
-        )  # by id, and kept, so that no id is another's
-        self._held: dict[str, Any] = dict(before._held) if before else {}
-        self._stacks: list[Trial] = list(before._stacks) if before else []  # that moved the head from the last baseline
-        for trial in trials:
-            if id(trial) in self._seen:
-                continue
-            self._seen[id(trial)] = trial
-            for name, old, _ in trial.changes:
-                self.first.setdefault(name, old)
-            if trial.is_stack:
-                self._stacks += [trial] if trial.outcome == "win" else []
-                continue
-            if trial.baseline not in self.moved:
-                members = {name for stack in self._stacks for name in stack.members}
-                changes = [change for t in trials if t.experiment in members for change in t.changes]
-                self._held, self._stacks = self._held | {name: new for name, _, new in changes}, []
-                self.moved[trial.baseline] = self._held
-            stood = self.moved[trial.baseline]
-            for (
-                name,
-                old,
-                _,
-            ) in trial.changes:  # where a member left, or a person turned something, this one knows better
-                if knobs_.same(old, self.first[name]):
-                    stood.pop(name, None)
-                else:
-                    stood[name] = old
 
 
 class Told:
@@ -133,17 +94,13 @@ class Told:
     ) -> None:
         """before: of fewer trials, which are not added up again."""
         np = self.np = arrays.numpy()
-        self.of = space, sign, size
-        self.space, self.size = space, size
+        self.of = self.space, _, self.size = space, sign, size
         done = ended(trials)
         self.trials = {id(trial): trial for trial in done}
-        if before is not None and not before.trials.keys() <= self.trials.keys():
+        self.heads = Heads(trials)
+        self.origins = {n: space.along(n, self.heads.first[n]) for n in space.ordered if n in self.heads.first}
+        if before is not None and not self._follows(before):
             before = None
-        self.heads: Heads = Heads(trials, before.heads if before else None)
-        if before is not None and any(self.heads.moved[name] != stood for name, stood in before.heads.moved.items()):
-            before = None  # something is known better now of where they were measured
-        first = self.heads.first
-        self.origins = {name: space.along(name, first[name]) for name in space.ordered if name in first}
         self.known: set[str] = set(before.known) if before else set()  # knobs that ended with a number at another value
         fresh = [trial for trial in done if not (before and id(trial) in before.trials)]
         rows, effects = [], []
@@ -152,7 +109,8 @@ class Told:
             if trial.effect is not None:
                 self.known.update(name for name, _, _ in trial.changes)
             effect, se = _measured(trial, sign, size)
-            row = self.row(trial.changes, self.away(self.heads.moved[trial.baseline])) if effect is not None else None
+            beside = self.away(self.heads.beside(trial.baseline))
+            row = self.row(trial.changes, beside) if effect is not None else None
             if effect is not None and row is not None:
                 rows.append(row / se)
                 effects.append(effect / se)
@@ -162,6 +120,14 @@ class Told:
         self.rows: Any = np.vstack([before.rows, table]) if before else table
         if before:
             self.precise, self.summed = self.precise + before.precise, self.summed + before.summed
+
+    def _follows(self, before: Told) -> bool:
+        """Whether what was added up before is a part of this: the same trials, and where they were measured the same knobs."""
+        return (
+            before.trials.keys() <= self.trials.keys()
+            and before.origins.items() <= self.origins.items()
+            and all(self.heads.beside(name) == stood for name, stood in before.heads.moved.items())
+        )
 
     def from_first(self, name: str, value: Any) -> float:
         """How far a value is from where the knob stood first, in shares of its span; 0 where nothing is known of it."""
@@ -209,7 +175,10 @@ class Model:
         amplitudes, products = np.full(len(space.firsts), AMPLITUDE * size), np.full(space.m - space.n, PRODUCT * size)
         middle = np.linalg.solve(self._precision(amplitudes, products), told.summed)
         points = middle[: space.n]
-        reach = np.maximum.reduceat(points, space.firsts) - np.minimum.reduceat(points, space.firsts)
+        high, low = np.maximum.reduceat(points, space.firsts), np.minimum.reduceat(points, space.firsts)
+        reach = np.where(space.is_choice, np.maximum(high, 0.0), high) - np.where(
+            space.is_choice, np.minimum(low, 0.0), low
+        )
         amplitudes = np.maximum(amplitudes, 0.7 * reach)
         products = np.maximum(products, 1.5 * np.abs(middle[space.n :]))
         self.precision = self._precision(amplitudes, products)  # (m, m) the inverse of their covariance
@@ -234,10 +203,11 @@ class Model:
         back = stands.turned()
         rows = stands.alone([(name, old, stands.held[name.lower()]) for name, old in back.items()], {})
         more = stands.alone([(name, stands.held[name.lower()], new) for name, new in found.items()], found)
-        table = self.np.vstack([rows, more])
+        np = self.np
+        table = np.vstack([rows, more])
         if not len(table):
             return {}, {}
-        gains = (-(table @ self.middle) / self.errors(table)).tolist()
+        gains = (-(table @ self.middle) / np.maximum(self.errors(table), 1e-300)).tolist()
         return (
             {name: old for (name, old), gain in zip(back.items(), gains, strict=False) if gain < SHOWN},
             {name: new for (name, new), gain in zip(found.items(), gains[len(back) :], strict=True) if gain >= SURE},
@@ -265,24 +235,18 @@ class Stands:
         here = self.held[name]
         there = space.elsewhere(knob, here)
         if self.closed:
-            there = [(place, value) for place, value in there if (name, str(value)) not in self.closed]
-        values = [here, *(value for _, value in there)]
+            there = [value for value in there if (name, _text(value)) not in self.closed]
+        values = [here, *there]
         at = space.ordered.get(name)
         aways = [] if at is None else [self.told.from_first(name, value) for value in values]
-        return Way(values, space.hat(knob, here), [place for place, _ in there], at, aways)
+        return Way(values, [space.hat(knob, value) for value in values], at, aways)
 
     def best(self, drawn: Any) -> Blend:
         """The values that are best together on these curves and products (m,), where they are others than the current ones:
         as far as turning one knob after the other finds them."""
         points, products = drawn.tolist(), self.told.space.square(drawn)
         away = self.told.away(self.held).tolist()
-        alone = [
-            [
-                sum(points[at] * share for at, share in way.here),
-                *(0.0 if at is None else points[at] for at in way.there),
-            ]
-            for way in self.ways
-        ]
+        alone = [[sum([points[at] * share for at, share in hat]) for hat in way.hats] for way in self.ways]
         chosen = [0] * len(self.ways)
         for _ in range(ROUNDS):
             before = list(chosen)
@@ -304,9 +268,9 @@ class Stands:
         found: Blend = {}
         for knob in self.knobs:
             old = self.told.heads.first.get(knob.name.lower())
-            if old is None or knobs_.same(old, self.held[knob.name.lower()]) or knobs_.is_outside(knob, old):
+            if old is None or knobs_.same(old, self.held[knob.name.lower()]) or not knobs_.is_inside(knob, old):
                 continue
-            if (knob.name.lower(), str(old)) not in self.closed:
+            if (knob.name.lower(), _text(old)) not in self.closed:
                 found[knob.name] = old
         return found
 
@@ -335,11 +299,10 @@ class Stands:
 
 @dataclass(frozen=True)
 class Way:
-    """Where one knob may go: `values`, the current one first, which stands at `here` (point, share), the others at `there`."""
+    """Where one knob may go: `values`, the current one first, and the points of its curve that each is read off (point, share)."""
 
     values: list[Value]
-    here: list[tuple[int, float]]
-    there: list[int | None]
+    hats: list[list[tuple[int, float]]]
     at: int | None  # its place among those that have an order
     aways: list[float]  # of those, how far each value is from where the knob stood first
 
@@ -358,20 +321,26 @@ def told_of(knobs: Sequence[Knob], trials: Sequence[Trial], sign: int, size: flo
 def _measured(trial: Trial, sign: int, size: float) -> tuple[float | None, float]:
     if trial.outcome == "crash":
         return CRASH * size, CRASH * size / 2
-    if trial.effect is None or not trial.se:
+    if trial.effect is None or not trial.se or not math.isfinite(trial.effect):
         return None, 1.0
     return sign * trial.effect, max(trial.se, size / FINEST)
 
 
 def _is_under_way(found: Blend, trials: Sequence[Trial]) -> bool:
     """Whether somebody tries much the same at this moment: eight seats that ask of one record know one best blend."""
-    wanted = {(name.lower(), str(value)) for name, value in found.items()}
-    blends = ({(n, str(new)) for n, _, new in t.changes} for t in trials if t.is_open and len(t.changes) > 1)
+    wanted = {(name.lower(), _text(value)) for name, value in found.items()}
+    blends = ({(n, _text(new)) for n, _, new in t.changes} for t in trials if t.is_open and len(t.changes) > 1)
     return any(len(wanted & blend) >= ALIKE * max(len(wanted), len(blend)) for blend in blends)
 
 
 def _is_tried(found: Blend, trials: Sequence[Trial]) -> bool:
     """Whether the same settings were filed together before, or are under way."""
-    wanted = {name.lower(): str(value) for name, value in found.items()}
+    wanted = {name.lower(): _text(value) for name, value in found.items()}
     as_long = [t.changes for t in trials if len(t.changes) == len(wanted) and t.outcome != "lost"]
-    return any(all(wanted.get(n) == str(new) for n, _, new in changes) for changes in as_long)
+    return any(all(wanted.get(n) == _text(new) for n, _, new in changes) for changes in as_long)
+
+
+def _text(value: Any) -> str:
+    """A setting as a word: 15 and 15.0 are one, since the code may spell a number either way."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(float(value)) if is_number else str(value)

@@ -27,29 +27,28 @@ class Space:
     def __init__(self, knobs: Sequence[Knob]) -> None:
         np = self.np = arrays.numpy()
         self.knobs = {knob.name.lower(): knob for knob in knobs}
-        self.places: dict[
-            str, list[tuple[int | None, Value]]
-        ] = {}  # (point, value) of the levels; None: the curve is 0 there
-        self._rows: dict[int, tuple[tuple[Change, ...], Any]] = {}
-        self._hats: dict[tuple[str, Any], list[tuple[int, float]]] = {}
-        self._elsewhere: dict[tuple[str, Any], list[tuple[int | None, Value]]] = {}
-        self._along: dict[tuple[str, Any], float] = {}
+        self.levels: dict[str, list[Value]] = {}
+        self._starts: dict[str, int] = {}
+        self._hats: dict[tuple[str, type, Any], list[tuple[int, float]]] = {}
+        self._elsewhere: dict[tuple[str, type, Any], list[Value]] = {}
+        self._along: dict[tuple[str, type, Any], float] = {}
         n, blocks, firsts = 0, [], []
         for name, knob in self.knobs.items():
             firsts.append(n)
+            self._starts[name] = n
             if knob.choices:
-                count = max(1, len(knob.choices) - 1)
-                self.places[name] = [(n + at - 1 if at else None, value) for at, value in enumerate(knob.choices)]
-                blocks.append(np.eye(count) + 1.0)
+                self.levels[name] = list(knob.choices)
+                blocks.append(np.eye(max(1, len(knob.choices) - 1)) + 1.0)
             else:
-                count = LEVELS + 1
-                self.places[name] = [(n + at, knobs_.at(knob, at / (LEVELS - 1))) for at in range(LEVELS)]
+                steps = [knobs_.at(knob, step / (LEVELS - 1)) for step in range(LEVELS)]
+                self.levels[name] = list(dict.fromkeys(steps))  # of whole numbers there may be fewer
                 at = np.arange(LEVELS) / (LEVELS - 1)
-                blocks.append(np.eye(count))
+                blocks.append(np.eye(LEVELS + 1))
                 blocks[-1][:LEVELS, :LEVELS] = np.exp(-((at[:, None] - at[None]) ** 2) / (2 * REACH**2))
-            n += count
+            n += len(blocks[-1])
         self.n = n
         self.firsts = np.array(firsts, dtype=int)
+        self.is_choice = np.array([bool(knob.choices) for knob in knobs], dtype=bool)
         self.owners = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])  # (n,) whose point
         self.inverse = np.zeros((n, n))  # of the prior covariance at amplitude 1: a block a knob
         for first, block in zip(firsts, blocks, strict=True):
@@ -67,7 +66,7 @@ class Space:
 
     def along(self, name: str, value: Any) -> float:
         """Where a value stands in its span, 0..1; of choices that are numbers, in their order."""
-        if (key := (name, value)) not in self._along:
+        if (key := (name, type(value), value)) not in self._along:
             knob = self.knobs[name]
             order = sorted(knob.choices)
             at = next((n for n, choice in enumerate(order) if knobs_.same(choice, value)), 0)
@@ -80,45 +79,41 @@ class Space:
         found[self.one, self.other] = drawn[self.n :]
         return (found + found.T).tolist()  # type: ignore[no-any-return]
 
-    def elsewhere(self, knob: Knob, value: Any) -> list[tuple[int | None, Value]]:
+    def elsewhere(self, knob: Knob, value: Any) -> list[Value]:
         """The levels of a knob that are other values."""
-        if (key := (knob.name, value)) not in self._elsewhere:
-            places = self.places[knob.name.lower()]
-            self._elsewhere[key] = [(at, level) for at, level in places if not knobs_.same(level, value)]
+        if (key := (knob.name, type(value), value)) not in self._elsewhere:
+            self._elsewhere[key] = [level for level in self.levels[knob.name.lower()] if not knobs_.same(level, value)]
         return self._elsewhere[key]
 
     def hat(self, knob: Knob, value: Any) -> list[tuple[int, float]]:
-        """(point, share) of a value: between two levels it is read off the line."""
-        if (key := (knob.name, value)) not in self._hats:
+        """(point, share) of a value: between two levels it is read off the line; of the first choice there is none."""
+        if (key := (knob.name, type(value), value)) not in self._hats:
             self._hats[key] = self._hat(knob, value)
         return self._hats[key]
 
     def _hat(self, knob: Knob, value: Any) -> list[tuple[int, float]]:
-        places = self.places[knob.name.lower()]
+        start, levels = self._starts[knob.name.lower()], self.levels[knob.name.lower()]
         if knob.choices:
-            return [(at, 1.0) for at, level in places if at is not None and knobs_.same(level, value)]
-        start = places[0][0] or 0
+            return [(start + at - 1, 1.0) for at, level in enumerate(levels) if at and knobs_.same(level, value)]
         if knobs_.is_outside(knob, value):
             return [(start + LEVELS, 1.0)]
         where = knobs_.position(knob, value) * (LEVELS - 1)
         left = min(int(where), LEVELS - 2)
         return [(start + left, 1.0 - (where - left)), (start + left + 1, where - left)]
 
-    def row(self, changes: tuple[Change, ...]) -> Any:
-        """(n,) of the points these changes go to, less those they leave; None when one is of no knob."""
-        known = self._rows.get(id(changes))
-        if known is None or known[0] is not changes:  # found by the tuple itself: to hash what is in it takes longer
-            row = self.np.zeros(self.n)
-            for name, old, new in changes:
-                knob = self.knobs.get(name)
-                if knob is None:
-                    row = None
-                    break
-                for value, sign in ((new, 1.0), (old, -1.0)):
-                    for at, share in self.hat(knob, value):
-                        row[at] += sign * share
-            self._rows[id(changes)] = known = changes, row
-        return known[1]
+    def row(self, changes: Sequence[Change]) -> Any:
+        """(n,) of the points these changes go to, less those they leave; None when one is of no knob, or to no plain value."""
+        row = self.np.zeros(self.n)
+        for name, old, new in changes:
+            knob = self.knobs.get(name)
+            if knob is None or not all(
+                value is None or isinstance(value, bool | int | float | str) for value in (old, new)
+            ):
+                return None
+            for value, sign in ((new, 1.0), (old, -1.0)):
+                for at, share in self.hat(knob, value):
+                    row[at] += sign * share
+        return row
 
 
 def _is_ordered(knob: Knob) -> bool:

@@ -82,6 +82,11 @@ def is_outside(knob: Knob, value: Value | None) -> bool:
     return not knob.choices and _is_number(value) and not _low(knob) <= float(value or 0) <= _high(knob)
 
 
+def is_inside(knob: Knob, value: Value | None) -> bool:
+    """Whether the charter allows the knob to stand there."""
+    return any(same(value, choice) for choice in knob.choices) if knob.choices else not is_outside(knob, value)
+
+
 def position(knob: Knob, value: Value | None) -> float:
     """Where `value` stands in its range, 0..1 (0.5 when it is no number or the knob has choices)."""
     if knob.choices or not _is_number(value):

@@ -45,6 +45,7 @@ class Trial:
     is_out: bool = False  # retracted, or to be shown at another scale first: no stack takes it
     idea: str = ""  # that it tests
     baseline: str = ""  # the commit that it was measured against; "" where nobody knows
+    commit: str = ""  # its own
 
     @property
     def is_open(self) -> bool:
@@ -119,6 +120,7 @@ def history(rows: Sequence[Mapping[str, Any]]) -> list[Trial]:
                 bool(row.get("retracted") or row.get("owes")),
                 str(row.get("idea") or ""),
                 str(row.get("baseline") or ""),
+                str(row.get("commit") or ""),
             )
         )
     return trials

@@ -322,7 +322,10 @@ class Lab:
         contract = self._contract(name, slug, tree, seeds, "verify", tuple(members))
         self.contracts[name] = contract
         self.index[name] = place = len(self.trials)
-        self.trials.append(Trial(name, slug, "org", (), members=tuple(members), stage="verify"))
+        at, commit = contract.baseline_commit, contract.commit
+        self.trials.append(
+            Trial(name, slug, "org", (), members=contract.members, stage="verify", baseline=at, commit=commit)
+        )
         self.news += 1
         verdict = yield from self._measured(contract)
         self.news += 1

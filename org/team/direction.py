@@ -42,6 +42,7 @@ def trials(book: Book) -> list[Trial]:
                 is_out=name in book.retracted or bool(ladder.owes(contract, verdict, retests.get(name, ()))),
                 idea=contract.idea or "",
                 baseline=contract.baseline_commit,
+                commit=contract.commit,
             )
         )
     return found

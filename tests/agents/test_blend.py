@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from org.agents import blend, search
+from org.agents.heads import Heads
 from org.agents.search import Trial
 from org.records import Knob, Metric
 
@@ -111,20 +113,34 @@ def test_nothing_is_blended_for_a_seat_while_something_of_its_own_is_under_way()
     assert 0 < sum(found is not None and found.knob is WORD for found in choices[1]) < 20
 
 
-def test_a_model_that_grew_is_the_one_made_of_all_at_once_and_draws_the_same() -> None:
-    trials = record(30)
-    for count in range(8, 31, 3):
-        shuffled = sorted(trials[:count], key=lambda t: t.experiment[::-1])  # ended in another order
-        grown = blend.told_of(
-            KNOBS, [t if t in shuffled[: count - 2] else replace(t, outcome=None) for t in trials[:count]], 1, 0.005
-        )
-    grown = blend.told_of(KNOBS, trials[:29], 1, 0.005)
-    whole = blend.Told(grown.space, 1, 0.005, trials[:29])
-    one, other = blend.Model(grown, seed=5), blend.Model(whole, seed=5)
+def test_a_model_that_grew_is_the_one_made_of_all_at_once_and_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ended in which order, over two heads, and when a head turns out to be another than was thought."""
+    first = [replace(each, baseline="base") for each in record(14)]
+    first[0] = replace(first[0], outcome="win")
+    stack = Trial(
+        "S", "main", "org", (), outcome="win", members=("E0000",), stage="verify", baseline="base", commit="h1"
+    )
+    turns = [{f"k{1 + n % 4}": 0.1 * (n % 9), "k5": 0.2 + 0.05 * n} for n in range(14)]
+    second = [trial(100 + n, changes, truth(changes), baseline="h1") for n, changes in enumerate(turns)]
+    second[9] = replace(second[9], changes=(("k6", 0.7, 0.9),))  # k6 stands at 0.7 there: only this one says so
+    whole = [*first, stack, *second]
+    added: list[int] = []
+    row = blend.Told.row
+    monkeypatch.setattr(blend.Told, "row", lambda *args: added.append(1) or row(*args))
+    blend.told_of(KNOBS, [replace(each, effect=0.9) for each in whole], 1, 0.005)  # what another record said
+    for count in (8, 15, 20, 24, 29):
+        late = {count - 3, count - 1}  # they end after those that were filed behind them
+        now = [replace(t, outcome=None) if n in late and not t.is_stack else t for n, t in enumerate(whole[:count])]
+        blend.told_of(KNOBS, now, 1, 0.005)
+    added.clear()
+    grown = blend.told_of(KNOBS, whole, 1, 0.005)
+    assert len(added) == 2, "what was added up before is not added up again"
+    plain = blend.Told(grown.space, 1, 0.005, whole)
+    one, other = blend.Model(grown, seed=5), blend.Model(plain, seed=5)
     assert one.middle == pytest.approx(other.middle) and one.drawn == pytest.approx(other.drawn)
-    assert one.precision == pytest.approx(other.precision)
-    assert (grown.known, grown.heads.first) == (whole.known, whole.heads.first)
-    changed = [replace(trials[0], effect=0.5), *trials[1:29]]  # nothing is kept of what was said before
+    assert one.precision == pytest.approx(other.precision) and grown.known == plain.known
+    assert grown.heads.moved == plain.heads.moved == {"base": {}, "h1": {"k0": 0.83, "k6": 0.7}}
+    changed = [replace(whole[0], effect=0.5), *whole[1:]]  # nothing is kept of what was said before
     again = blend.Model(blend.Told(grown.space, 1, 0.005, changed))
     new = blend.Model(blend.told_of(KNOBS, changed, 1, 0.005))
     assert new.middle == pytest.approx(again.middle) and new.middle != pytest.approx(one.middle)
@@ -162,19 +178,73 @@ def test_two_knobs_that_gain_only_together_are_found() -> None:
 def test_what_was_measured_on_a_head_holds_beside_what_stood_there() -> None:
     """The head moves to k0 = 1; what k1 does there is the product, though no experiment there turns k0."""
     first = trial(1, {"k0": 1.0}, -0.05, "win", baseline="base")
-    stack = Trial("E0002", "main", "org", (), outcome="win", members=("E0001",), stage="verify", effect=-0.05)
+    stack = Trial(
+        "S", "main", "org", (), outcome="win", members=("E0001",), stage="verify", baseline="base", commit="h1"
+    )
     late = trial(3, {"k2": 0.0}, 0.0, baseline="base")  # filed before the head moved, listed after
-    moved = trial(4, {"k1": 1.0}, -0.02, baseline="head")
-    left = trial(5, {"k0": 0.0}, 0.0, at={**START, "k0": 0.5}, baseline="without")  # the member left again
-    heads = blend.Heads([first, stack, late, moved, left])
-    assert heads.moved == {"base": {}, "head": {"k0": 1.0}, "without": {}}
+    moved = trial(4, {"k1": 1.0}, -0.02, baseline="h1")
+    left = trial(5, {"k0": 0.0}, 0.0, baseline="h2")  # the member left again
+    heads = Heads([first, stack, late, moved, left])
+    assert heads.moved == {"base": {}, "h1": {"k0": 1.0}, "h2": {}} and heads.beside("") == {}
     assert heads.first == {"k0": 0.5, "k1": 0.5, "k2": 0.5}
-    known = blend.Heads([first, stack, late])
-    assert blend.Heads([first, stack, late, moved, left], known).moved == heads.moved
+    failed = [first, replace(stack, outcome="null"), moved]
+    assert Heads(failed).beside("h1") == {} and Heads([first, replace(stack, outcome="holds")]).beside("h1") == {
+        "k0": 1.0
+    }
+    apart = replace(trial(6, {"k3": 0.0}, 0.0, baseline="x0"), program="other")
+    assert Heads([first, stack, apart]).beside("x0") == {}, "another program's head is its own"
+    unseen = replace(trial(7, {"k3": 0.0}, 0.0, baseline="h3"))  # k4 left, say, and nobody filed on h1
+    assert Heads([first, stack, unseen]).beside("h3") == {"k0": 1.0}
     told = blend.Told(blend.told_of(KNOBS, [first], 1, 0.005).space, 1, 0.005, [first, stack, late, moved, left])
     at = list(zip(told.space.one, told.space.other, strict=True)).index((0, 1))
-    row = told.row(moved.changes, told.away(heads.moved["head"]))
+    row = told.row(moved.changes, told.away(heads.beside("h1")))
     assert row[told.space.n + at] == pytest.approx(0.25) and row[told.space.n :].sum() == pytest.approx(0.25)
+
+
+def test_a_number_that_the_code_spells_otherwise_is_the_same_setting() -> None:
+    cap = Knob("cap", "train.py", "main", choices=(0, 15, 30))
+    knobs, stands = [cap, KNOBS[0]], {"cap": 15.0, "k0": 0.5}
+    trials = [trial(n, {"cap": 30.0}, -0.05, at={"cap": 15.0}) for n in range(4)]
+    trials += [trial(9 + n, {"k0": 1.0}, -0.05) for n in range(4)]
+    asked = partial(blend.propose, knobs, stands, metric=LOWER, size=0.005)
+    assert any(
+        found and found[0] == {"cap": 30, "k0": 1.0} for seed in range(10) if (found := asked(trials, seed=seed))
+    )
+    both = trial(20, {"cap": 30.0, "k0": 1.0}, -0.1, at=stands)
+    for seed in range(10):
+        assert (asked([*trials, both], seed=seed) or ({}, 0))[0] != {"cap": 30, "k0": 1.0}, "filed before"
+        assert (asked(trials, seed=seed, barred=[("cap", 30.0)]) or ({}, 0))[0].get("cap") != 30, "refused before"
+
+
+def test_a_choice_says_as_much_wherever_it_stands_in_the_list() -> None:
+    said = []
+    for order in (("a", "b", "c"), ("b", "a", "c"), ("c", "b", "a")):
+        knobs = [replace(WORD, choices=order), KNOBS[0]]
+        told = blend.told_of(knobs, [replace(trial(n, {"word": "c"}, -0.2), se=0.05) for n in range(6)], 1, 0.005)
+        said.append(float(blend.Stands(told, knobs, START).row({"word": "c"}) @ blend.Model(told).middle))
+    assert said == pytest.approx([said[0]] * 3, rel=1e-3) and said[0] < -0.06, said
+
+
+def test_a_whole_number_with_few_values_is_read_off_its_curve() -> None:
+    few = Knob("few", "train.py", "main", low=1, high=3, integer=True)
+    knobs, stands = [few, KNOBS[0]], {"few": 1, "k0": 0.5}
+    told = blend.told_of(knobs, [replace(trial(n, {"few": 2}, 0.05, at=stands), se=0.005) for n in range(6)], 1, 0.005)
+    here = blend.Stands(told, knobs, stands)
+    for seed in range(60):
+        drawn = blend.Model(told, seed).drawn
+        best = here.best(drawn)
+        assert not best or float(here.row(best) @ drawn) < 0.0, "what a draw chooses is better on that draw"
+
+
+def test_a_setting_that_the_charter_does_not_allow_is_left_and_never_gone_back_to() -> None:
+    knobs, stands = [WORD, KNOBS[0]], {"word": "b", "k0": 0.5}
+    trials = [trial(n, {"word": "b"}, (-1) ** n * 0.01, at={"word": "zz"}) for n in range(4)]
+    trials += [trial(9 + n, {"k0": 1.0}, -0.05) for n in range(4)]
+    for seed in range(10):
+        found = blend.propose(knobs, stands, trials, metric=LOWER, seed=seed, size=0.005)
+        assert found is None or found[0].get("word") != "zz"
+    odd = [trial(30, {"k0": [1]}, -0.1), trial(31, {"k0": 1.0}, float("inf")), *trials]
+    assert blend.propose(knobs, stands, odd, metric=LOWER, seed=1, size=0.005) is not None
 
 
 @pytest.mark.parametrize("se", [1e-4, 1e-8, 1e-17])

@@ -28,21 +28,20 @@ class Heads:
                 self.first.setdefault(name, old)
             if not trial.baseline:
                 continue
-            if trial.is_stack:
-                if trial.outcome in KEPT and trial.commit:
-                    members = (by_name[name] for name in trial.members if name in by_name)
-                    turned = {name: new for member in members for name, _, new in member.changes}
-                    self.moved[trial.commit] = self.moved.get(trial.baseline, {}) | turned
-                    after.setdefault(trial.baseline, trial.commit)
-                continue
             if trial.baseline not in self.moved:
                 head, passed = last.get(trial.program, ""), set[str]()
                 while head in after and head not in passed:
                     passed.add(head)
                     head = after[head]
                 self.moved[trial.baseline] = dict(self.moved.get(head, {}))
-            last[trial.program] = trial.baseline
-            self.moved[trial.baseline].update({name: old for name, old, _ in trial.changes})
+            if not trial.is_stack:
+                last[trial.program] = trial.baseline
+                self.moved[trial.baseline].update({name: old for name, old, _ in trial.changes})
+            elif trial.outcome in KEPT and trial.commit:
+                members = (by_name[name] for name in trial.members if name in by_name)
+                turned = {name: new for member in members for name, _, new in member.changes}
+                self.moved[trial.commit] = self.moved[trial.baseline] | turned
+                after.setdefault(trial.baseline, trial.commit)
         for stood in self.moved.values():
             for name in [name for name, value in stood.items() if knobs_.same(value, self.first.get(name))]:
                 del stood[name]

@@ -195,6 +195,8 @@ def test_what_was_measured_on_a_head_holds_beside_what_stood_there() -> None:
     assert Heads([first, stack, apart]).beside("x0") == {}, "another program's head is its own"
     unseen = replace(trial(7, {"k3": 0.0}, 0.0, baseline="h3"))  # k4 left, say, and nobody filed on h1
     assert Heads([first, stack, unseen]).beside("h3") == {"k0": 1.0}
+    next_one = replace(stack, experiment="S2", baseline="h3", commit="h4", members=("E0007",))
+    assert Heads([first, stack, replace(unseen, baseline="base"), next_one]).beside("h4") == {"k0": 1.0, "k3": 0.0}
     told = blend.Told(blend.told_of(KNOBS, [first], 1, 0.005).space, 1, 0.005, [first, stack, late, moved, left])
     at = list(zip(told.space.one, told.space.other, strict=True)).index((0, 1))
     row = told.row(moved.changes, told.away(heads.beside("h1")))

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from traps import all_traps
 
 from org import charter as charters
+from org.agents.heads import Heads
 from org.bench import brains, design, surface, t0, tpe
 from org.bench.brains import History, Result
 from org.bench.compare import Standing, ranking
@@ -380,3 +381,24 @@ def test_the_brain_of_the_docs_page_runs(tmp_path: Path) -> None:
     path.write_text(page.partition("```python\n")[2].partition("```")[0])
     course = Lab(world(), SOLO, 1, 40 * surface.shipped().seconds({}), brains.load(str(path))).run()
     assert len(course.tried) > 5
+
+
+def test_a_researcher_knows_where_the_knobs_stood_on_every_head() -> None:
+    """Put together from the record alone, with members that left and programs that share a head, it is what the head is."""
+    left = 0
+    for name, proposers, has_chief in (("chief", ("j1", "j2", "j3"), True), ("alone", ("a1",), False)):
+        lab = Lab(
+            world(name),
+            Roster(name, proposers, has_chief),
+            len(proposers),
+            260 * surface.shipped().seconds({}),
+            brains.Shipped,
+        )
+        lab.run()
+        heads = Heads(lab.trials)
+        for trial in lab.trials:
+            if not trial.is_stack:
+                assert heads.beside(trial.baseline) == {n.lower(): v for n, v in lab.trees[trial.baseline]}, trial
+        left += sum(bool(row.get("removed")) for row in lab.rows)
+        assert len(heads.moved) > 2
+    assert left, "some member left a head"
